@@ -1,0 +1,70 @@
+"""Experiment settings: validated models filled from weeks/weekN/config.yaml, one block a profile.
+
+    cpu:                          # a profile: cpu or gpu
+      03_scaling_benchmark:       # the notebook's name
+        model: tiny
+        tp: [1, 2]
+
+`load(Config, "week5/03_scaling_benchmark", "cpu", tp=[1])` reads the block, puts the overrides over it and
+validates. Every fault is a UserError of one line that names the file, the field and what is accepted.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labs.core.errors import UserError
+from labs.core.paths import ROOT, WEEKS
+
+Profile = Literal["cpu", "gpu"]
+PROFILES: tuple[Profile, ...] = ("cpu", "gpu")
+
+
+class ExperimentConfig(BaseModel):
+    """What every experiment takes. Subclasses add theirs; frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: Profile
+    model: str = "tiny"  # "tiny", a local folder with config.json, or a Hugging Face hub name
+    seed: int = 0
+
+
+C = TypeVar("C", bound=ExperimentConfig)
+
+
+def load(cls: type[C], experiment: str, profile: str, **overrides: Any) -> C:
+    """The settings of `experiment` ("week5/03_scaling_benchmark"); overrides that are None do not count."""
+    week, _, name = experiment.partition("/")
+    path = WEEKS / week / "config.yaml"
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {shown}: {error.strerror or error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{shown}{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{shown} must hold the profiles {' and '.join(PROFILES)}; found {type(data).__name__}"
+        )
+    if profile not in PROFILES or profile not in data:
+        known = ", ".join(name for name in PROFILES if name in data)
+        raise UserError(f"unknown profile {profile!r}; {shown} has {known}")
+    block = (data[profile] or {}).get(name)
+    if not isinstance(block, dict):
+        raise UserError(
+            f"{shown} has no settings for {name} under {profile}: found {block!r}, need a mapping"
+        )
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return cls.model_validate({"profile": profile, **block, **given})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"]) or "settings"
+        origin = "given" if fault["loc"] and fault["loc"][0] in given else f"{shown}, {profile}, {name}"
+        known = f"; known fields: {', '.join(cls.model_fields)}" if fault["type"] == "extra_forbidden" else ""
+        raise UserError(f"{field}: {fault['msg']}, found {fault.get('input')!r} ({origin}){known}") from None

@@ -1,0 +1,1 @@
+"""What a notebook imports: open, predict, measure, check; building and running notebooks."""

@@ -1,0 +1,1 @@
+"""The tiny checkpoint and where a model's weights come from."""

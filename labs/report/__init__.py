@@ -1,0 +1,1 @@
+"""Figures, widgets and HTML: pure functions of Records."""

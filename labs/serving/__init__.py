@@ -1,0 +1,1 @@
+"""The vLLM engine and server, workloads, arrivals and the load client."""
