@@ -19,7 +19,7 @@ A complete one, as labs/report/week5/scaling_benchmark.py would hold it:
                             name=figure.source_label(record),
                             **theme.series_style(i, record.provenance.source))
         figure.prediction_marker(fig, 2, figure.predicted(predictions, "W5.N3.P1"))
-        fig.update_xaxes(title=theme.axis_title("Tensor-parallel size", "ranks"))
+        fig.update_xaxes(title=theme.axis_title("Tensor-parallel size", "ranks"), tickvals=[1, 2, 4])
         fig.update_yaxes(title=theme.axis_title("Output throughput", "tokens/s"), type=scale)
         return fig
 

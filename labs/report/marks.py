@@ -65,6 +65,7 @@ def prediction_marker(
         marker=star,
         showlegend=True,
         meta={"source": "prediction"},
+        cliponaxis=False,
         hovertemplate=f"{name}: %{{y}}<extra></extra>",
     )
     return fig.add_trace(trace, **where)

@@ -29,7 +29,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Liberation Sans', He
 PLOT_HEIGHT = 330  # pixels of the drawing area and its x axis; title and legend come on top of it
 
 _LINE_PX, _LEGEND_ROW_PX = 17, 22
-_SUBTITLE_CHARS, _TWO_COLUMN_CHARS, _LEGEND_CHARS = 96, 36, 88
+_SUBTITLE_CHARS, _TWO_COLUMN_CHARS, _LEGEND_CHARS = 84, 24, 80
 
 
 def _template() -> go.layout.Template:
@@ -91,6 +91,7 @@ def series_style(index: int, source: Source = "measured", mode: str = "lines+mar
             "line": {"width": 1 if own else 2, "color": CARD if own else COLORS[i]},
         },
         "opacity": 1.0 if own else 0.72,
+        "cliponaxis": False,  # a marker at zero stays whole
         "meta": {"source": source},
     }
     if "lines" in mode:

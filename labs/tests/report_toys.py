@@ -1,4 +1,4 @@
-"""Toy Records and figures for the tests of labs.report. Their numbers mean nothing and are shown to nobody."""
+"""Toy Records and figures for the tests of labs.report. Their numbers mean nothing."""
 
 import statistics
 from typing import Any
@@ -59,7 +59,7 @@ def draw(records: Any, predictions: Any, scale: str = "linear") -> go.Figure:
             **theme.series_style(i, one.provenance.source),
         )
     figure.prediction_marker(fig, 2, figure.predicted(predictions, "W5.N9.P1"))
-    fig.update_xaxes(title=theme.axis_title("Tensor-parallel size", "ranks"))
+    fig.update_xaxes(title=theme.axis_title("Tensor-parallel size", "ranks"), tickvals=[1, 2, 4])
     fig.update_yaxes(title=theme.axis_title("Output throughput", "tokens/s"), type=scale)
     return fig
 
