@@ -157,11 +157,19 @@ class Record(_Model):
 
 
 def _command() -> list[str]:
-    """This process's command as a user would type it (`python -m labs …`), without the machine's paths."""
-    arguments = sys.argv[1:]
+    """This process's command as a user would type it (`python -m labs …`), without paths of the machine."""
     name = Path(sys.argv[0])
+    if "ipykernel" in str(name):
+        return []  # a notebook: the experiment's name says which
     if name.name == "__main__.py":
-        return ["python", "-m", name.parent.name, *arguments]
-    return (
-        [name.name, *arguments] if "ipykernel" not in name.parts[-1] and "ipykernel" not in str(name) else []
-    )
+        return ["python", "-m", name.parent.name, *_without_out(sys.argv[1:])]
+    return [name.name, *_without_out(sys.argv[1:])]
+
+
+def _without_out(arguments: list[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and argument != "--out" and not argument.startswith("--out="):
+            kept.append(argument)
+        skip = argument == "--out"
+    return kept

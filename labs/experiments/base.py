@@ -43,7 +43,7 @@ class Experiment:
     parts: Mapping[str, Callable[[Any, Say], Part]]  # in the order in which they run
     summary: Callable[[Record], list[Mapping[str, Any]]]  # the table that the command and the card print
     drills: Mapping[str, Callable[[Any, Say], str]] = field(default_factory=dict)
-    validate: Callable[[Any], None] = lambda config: None  # raises UserError before anything is started
+    prepare: Callable[[Any], Any] = lambda config: config  # checks, and fills in what the machine decides
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: (
         None
     )  # dest = a field of `config`
@@ -55,12 +55,15 @@ def run(
     parts: Sequence[str] | None = None,
     say: Say = print,
 ) -> Record:
-    """Run the named parts (all by default) and return one Record. A failed gate raises RunFailed."""
+    """Run the named parts (all by default) and return one Record.
+
+    A mistake in the settings is a UserError before anything starts; a failed gate is a RunFailed.
+    """
     chosen = list(experiment.parts) if parts is None else list(parts)
     for name in chosen:
         if name not in experiment.parts:
             raise UserError(f"{experiment.stem} has no part {name!r}; it has {', '.join(experiment.parts)}")
-    experiment.validate(config)
+    config = experiment.prepare(config)
     model = source.resolve(config.model)
     if model.note:
         say(model.note)

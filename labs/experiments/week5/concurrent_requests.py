@@ -1,0 +1,190 @@
+"""Week 5, notebook 02: what happens when many clients ask at once?
+
+`server` starts one real vLLM server and sends it real streaming requests: each request alone, a closed loop at
+growing concurrency, an open loop (Poisson arrivals) at growing shares of the capacity just found, and a run of
+unequal clients for fairness. `offline` hands the same requests to an engine without a server. Both count the
+engine's own token ids.
+"""
+
+from typing import Any
+
+from pydantic import Field
+
+from labs.analysis.week5 import concurrent_requests as numbers
+from labs.core.config import ExperimentConfig
+from labs.core.errors import RunFailed
+from labs.core.metrics import completed, request_throughput
+from labs.core.record import Gate
+from labs.experiments import engines
+from labs.experiments.base import Experiment, Part, Say
+from labs.model import source
+from labs.serving import arrivals, workload
+from labs.serving.client import LoadResult, run_load
+from labs.serving.server import VllmServer
+from labs.serving.workload import Request
+
+RANKS = "labs.experiments.week5.concurrent_ranks"
+
+
+class Config(ExperimentConfig):
+    """Settings of the concurrent-requests experiment."""
+
+    tp: tuple[int, ...] | None = None  # the server runs at the largest; None: the profile's `server_tp`
+    server_tp: int = Field(default=1, ge=1)
+    input_tokens: int = Field(ge=1)
+    output_tokens: int = Field(ge=2)
+    concurrency: tuple[int, ...] = Field(min_length=2)  # closed loop: clients that each wait for their answer
+    rounds: int = Field(ge=1)  # requests a client sends at each concurrency
+    minimum_requests: int = Field(default=16, ge=1)  # a point of few clients still needs samples
+    load_factors: tuple[float, ...] = Field(min_length=1)  # open loop: offered rate over the capacity found
+    open_requests: int = Field(ge=2)
+    greedy_requests: int = Field(ge=1)  # fairness: one client sends all of these at once,
+    polite_clients: int = Field(ge=1)  # while so many others
+    polite_requests: int = Field(ge=1)  # send so many each, evenly spread over the time that the burst needs
+    max_num_seqs: int = Field(ge=1)  # the most requests that the scheduler runs at a time
+    offline_repeats: int = Field(ge=1)
+    slo_ttft_s: float = Field(gt=0)
+    slo_tpot_s: float = Field(gt=0)
+    timeout_s: float = Field(default=900, gt=0)
+
+
+def prepare(config: Config) -> Config:
+    """Fix the server's TP size, or refuse one that the model or the machine cannot run."""
+    asked = (max(config.tp),) if config.tp else (config.server_tp,)
+    return config.model_copy(update={"tp": engines.tp_sizes(config, asked)})
+
+
+def measure_server(config: Config, say: Say) -> Part:
+    """One server, four kinds of load: rows `server`, `load` and `request`."""
+    model = source.resolve(config.model)
+    engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
+    rows: list[dict[str, Any]] = []
+    with VllmServer(engine, say=say, timeout=config.timeout_s) as server:
+        rows.append({"kind": "server", "tp": engine.tp, "ready_s": server.ready_seconds})
+
+        def load(run: str, mode: str, requests: list[Request], **how: Any) -> LoadResult:
+            result = run_load(server.url, server.model, requests, run=run, **how)
+            row = {"kind": "load", "run": run, "mode": mode, **numbers.load_row(result.rows)}
+            rows.extend([{**row, "concurrency": how.get("concurrency"), "rate": None}, *result.rows])
+            say(f"{run}: {numbers.describe(result.rows)}")
+            return result
+
+        load("warm-up", "warm-up", _requests(config, model, 8, salt=1), concurrency=8)
+        load("alone", "alone", _requests(config, model, config.minimum_requests, salt=2), concurrency=1)
+        best = 0.0
+        for n in config.concurrency:
+            count = max(config.minimum_requests, n * config.rounds)
+            done = load(f"concurrency={n}", "closed", _requests(config, model, count, salt=n), concurrency=n)
+            best = max(best, request_throughput(done.rows) or 0.0)
+        for factor in config.load_factors:
+            rate = factor * best
+            sends = arrivals.poisson(config.open_requests, rate, config.seed + round(100 * factor))
+            load(
+                f"rate={factor:g}",
+                "open",
+                _requests(config, model, config.open_requests, salt=3),
+                arrivals=sends,
+            )
+            rows[_last_load(rows)]["rate"] = rate
+        requests, sends = _unequal(config, model, best)
+        load("clients", "fairness", requests, arrivals=sends)
+        batch = _requests(config, model, _batch_size(config), salt=4)
+        for repeat in range(config.offline_repeats):
+            load(f"batch {repeat}", "batch", batch, arrivals=arrivals.at_once(len(batch)))
+    return Part(rows=rows, gates=[_complete_gate(rows)])
+
+
+def measure_offline(config: Config, say: Say) -> Part:
+    """The same batch of requests, handed to an engine without a server: rows `offline`."""
+    model = source.resolve(config.model)
+    engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
+    batch = _requests(config, model, _batch_size(config), salt=4)
+    say(f"offline engine at TP={engine.tp}: {len(batch)} requests at once")
+    rows = engines.run_ranks(
+        f"{RANKS}:offline",
+        engine,
+        {
+            "requests": [request.model_dump(mode="json") for request in batch],
+            "repeats": config.offline_repeats,
+        },
+        timeout=config.timeout_s,
+        name="offline",
+    )[0]
+    return Part(rows=rows)
+
+
+def drill_dead_server(config: Config, say: Say) -> str:
+    """The engine is killed while requests stream: what do the clients see, and what is left running?"""
+    model = source.resolve(config.model)
+    engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
+    requests = _requests(
+        config, model, 64, salt=5, output_tokens=engines.LIMITS[config.profile]["max_model_len"] // 2
+    )
+    with VllmServer(engine, say=say, timeout=config.timeout_s) as server:
+        try:
+            result = run_load(
+                server.url, server.model, requests, run="drill", concurrency=8, on_first_token=server.kill
+            )
+        except RunFailed as error:
+            return str(error)
+    failed = [row["error"] for row in result.rows if row["error"]]
+    if not failed:
+        raise RunFailed("the drill killed the server, and every request still ended well")
+    return f"{len(failed)} of {len(result.rows)} requests failed: {failed[0]}"
+
+
+def _tp(config: Config) -> int:
+    assert config.tp is not None  # prepare() has fixed it
+    return config.tp[0]
+
+
+def _batch_size(config: Config) -> int:
+    return max(config.concurrency) * config.rounds
+
+
+def _requests(config: Config, model: source.ModelSource, n: int, salt: int, **changes: Any) -> list[Request]:
+    settings = {"input_tokens": config.input_tokens, "output_tokens": config.output_tokens, **changes}
+    return workload.fixed(n, vocab=model.config["vocab_size"], seed=1000 * config.seed + salt, **settings)
+
+
+def _unequal(config: Config, model: source.ModelSource, capacity: float) -> tuple[list[Request], list[float]]:
+    """Client 0 bursts; clients 1.. send evenly while the burst drains at `capacity` requests/s. Sorted by time."""
+    drain = config.greedy_requests / capacity
+    sends = [(0.0, 0)] * config.greedy_requests + [
+        (drain * (turn + 0.5) / config.polite_requests, client)
+        for client in range(1, config.polite_clients + 1)
+        for turn in range(config.polite_requests)
+    ]
+    sends.sort()
+    requests = _requests(config, model, len(sends), salt=6)
+    named = [r.model_copy(update={"client": c}) for r, (_, c) in zip(requests, sends, strict=True)]
+    return named, [at for at, _ in sends]
+
+
+def _last_load(rows: list[dict[str, Any]]) -> int:
+    return max(i for i, row in enumerate(rows) if row["kind"] == "load")
+
+
+def _complete_gate(rows: list[dict[str, Any]]) -> Gate:
+    """Every request must end without error and with all its tokens."""
+    requests = [row for row in rows if row["kind"] == "request"]
+    bad = len(requests) - len([r for r in completed(requests) if r["output_tokens"] == r["asked_tokens"]])
+    return Gate(
+        name="every request ended with all its tokens",
+        passed=bad == 0,
+        value=float(bad),
+        tolerance=0.0,
+        detail=f"{len(requests)} requests",
+    )
+
+
+EXPERIMENT = Experiment(
+    stem="week5/02_concurrent_requests",
+    command="concurrent",
+    help="Streaming clients against a real server: throughput, latency, the knee, fairness, offline batch.",
+    config=Config,
+    parts={"server": measure_server, "offline": measure_offline},
+    drills={"dead_server": drill_dead_server},
+    summary=numbers.summary,
+    prepare=prepare,
+)
