@@ -80,7 +80,7 @@ def resolve(model: str) -> ModelSource:
     if model == "tiny":
         return _from_folder(TINY_MODEL, "tiny")
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():  # Path("") is the current folder
         return _from_folder(folder, folder.resolve().name)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
         raise UserError(f"no model folder {model!r}; give 'tiny', a folder with config.json, or a hub name")

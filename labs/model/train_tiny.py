@@ -1,8 +1,9 @@
 """Train the tiny checkpoint on the workbook's own prose: `python -m labs.model.train_tiny [--out DIR]`.
 
 A byte-level BPE tokenizer of 2,048 tokens and a Qwen2ForCausalLM of 2.9 million parameters, trained on the
-CPU in minutes, small enough to lie in the repository. The lab needs a checkpoint that real servers load without a
-network and that has something to say; it does not need a good model, and this one knows its text by heart.
+CPU in minutes, small enough to lie in the repository. The lab needs a checkpoint that real servers load
+without a network and that has something to say; it does not need a good model, and this one knows its text by
+heart.
 """
 
 import argparse
