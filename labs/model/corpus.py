@@ -1,7 +1,7 @@
 """The text that the tiny checkpoint learns from: the workbook's own prose.
 
 A document is one guide (Markdown), the Markdown cells of one notebook source, or the docstrings of one
-module. The order is that of the sorted paths, so the same checkout gives the same text.
+module outside the tests. The order is that of the sorted paths, so the same checkout gives the same text.
 """
 
 import ast
@@ -18,7 +18,7 @@ def collect(root: Path = ROOT) -> dict[str, str]:
     """Path relative to `root` -> prose, for every document with any, in sorted order."""
     guides = [root / "README.md", root / "labs" / "README.md", *root.glob("weeks/**/README.md")]
     notebooks = root.glob("weeks/**/*.py")
-    modules = root.glob("labs/**/*.py")
+    modules = [path for path in root.glob("labs/**/*.py") if "tests" not in path.relative_to(root).parts]
     texts = {path: path.read_text(encoding="utf-8") for path in guides if path.is_file()}
     texts |= {path: markdown_cells(path.read_text(encoding="utf-8")) for path in notebooks}
     texts |= {path: docstrings(path.read_text(encoding="utf-8")) for path in modules}

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labs.core.atomic import write_text
 from labs.core.errors import UserError
 from labs.core.paths import TINY_MODEL
 from labs.core.provenance import versions
@@ -49,12 +50,19 @@ CONFIG: dict[str, Any] = {
 
 
 def train_tokenizer(texts: list[str]) -> Any:
-    """A byte-level BPE of exactly `VOCAB` tokens: any text round-trips, because every byte is a token."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A byte-level BPE of exactly `VOCAB` tokens with Qwen2's rules for cutting text into pieces.
 
+    The rules must be Qwen2's: transformers takes them from the model's family, not from tokenizer.json.
+    Every byte is a token, so any text in Unicode's NFC form round-trips.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    rules = Qwen2Tokenizer().backend_tokenizer
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.normalizer = rules.normalizer or normalizers.NFC()
+    tokenizer.pre_tokenizer = rules.pre_tokenizer
+    tokenizer.decoder = rules.decoder
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB,
         special_tokens=[END, PAD],
@@ -62,10 +70,8 @@ def train_tokenizer(texts: list[str]) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() != VOCAB:
-        raise UserError(
-            f"the corpus gives only {tokenizer.get_vocab_size()} of {VOCAB} tokens: it has too little text"
-        )
+    if (found := tokenizer.get_vocab_size()) != VOCAB:
+        raise UserError(f"the corpus gives only {found} of {VOCAB} tokens: it has too little text")
     return tokenizer
 
 
@@ -137,46 +143,45 @@ def train(stream: list[int], *, steps: int, batch: int, peak: float, seed: int) 
 
 
 def save(out: Path, model: Any, tokenizer: Any, facts: dict[str, Any]) -> None:
-    """Write the checkpoint in bfloat16 in the layout of a Hugging Face folder."""
+    """Write the checkpoint (bfloat16) as a Hugging Face folder, each file whole or not at all."""
     import torch
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    tied = {"lm_head.weight"}  # the embedding is the output matrix; it is stored once
     weights = {
         name: tensor.detach().to(torch.bfloat16).contiguous()
         for name, tensor in model.state_dict().items()
-        if name not in tied
+        if name != "lm_head.weight"  # tied: the embedding is the output matrix, and it is stored once
     }
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save(str(out / "tokenizer.json"))
-    _write(out / "config.json", CONFIG)
-    _write(out / "generation_config.json", {"do_sample": False, "eos_token_id": 0, "pad_token_id": 1})
-    special = {"eos_token": END, "pad_token": PAD}
-    _write(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": CONFIG["max_position_embeddings"],
-            "clean_up_tokenization_spaces": False,
-            **special,
-        },
-    )
-    _write(out / "special_tokens_map.json", special)
-    _write(out / "training.json", facts)
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary = out / ".model.safetensors"
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)
+    temporary.replace(out / "model.safetensors")
+    settings = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "model_max_length": CONFIG["max_position_embeddings"],
+        "clean_up_tokenization_spaces": False,
+        "eos_token": END,
+        "pad_token": PAD,
+    }
+    generation = {"do_sample": False, "eos_token_id": 0, "pad_token_id": 1}
+    write_text(out / "tokenizer.json", tokenizer.to_str(pretty=False) + "\n")
+    for name, data in (
+        ("config", CONFIG),
+        ("generation_config", generation),
+        ("tokenizer_config", settings),
+        ("training", facts),
+    ):
+        write_text(out / f"{name}.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, save, and say what came out."""
     parser = argparse.ArgumentParser(prog="python -m labs.model.train_tiny", description=__doc__)
     parser.add_argument("--out", type=Path, default=TINY_MODEL, help="folder to write (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=900, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=8, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=4, help="sequences a step (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     documents = collect()
