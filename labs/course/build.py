@@ -70,7 +70,7 @@ from pathlib import Path
 from labs.core import atomic
 from labs.core.errors import UserError
 from labs.core.paths import ROOT, runs_dir
-from labs.course import notebook, rules, source
+from labs.course import checks, notebook, rules, source
 from labs.course.source import Cell
 
 
@@ -177,3 +177,35 @@ def _orphans(weeks: Sequence[str] | None, root: Path) -> list[str]:
             if stem not in known and (weeks is None or path.parent.name in weeks):
                 lost.append(f"{path.relative_to(root)} (no source {_name(stem)})")
     return lost
+
+
+def audit(stem: str, root: Path = ROOT) -> list[str]:
+    """Where the points of a notebook's cells and those of its registered checks differ, one line each."""
+    wanted = {exercise.id: exercise.points for exercise in exercises(stem, root) if exercise.kind in "CQ"}
+    known = {name: check.points for name, check in checks.load(stem).items()}
+    module = checks.module_name(stem)
+    found = [
+        f"{_name(stem)}: {name} has no entry in CHECKS of {module}"
+        for name in sorted(set(wanted) - set(known))
+    ]
+    found += [f"{module}: {name} has no cell in {_name(stem)}" for name in sorted(set(known) - set(wanted))]
+    return found + [
+        f"{_name(stem)}: {name} has {wanted[name]:g} points, its Check {known[name]:g}"
+        for name in sorted(set(wanted) & set(known))
+        if wanted[name] != known[name]
+    ]
+
+
+def main(check: bool = False) -> int:
+    """What `python -m labs notebooks [--check]` does: build or compare, and say what differs (then 1)."""
+    changed = build(check=check)
+    faults = [fault for stem in stems() for fault in audit(stem)]
+    for line in changed:
+        print(f"differs from its source: {line}" if check else f"wrote {line}")
+    for line in faults:
+        print(line)
+    if not changed and not faults:
+        print(f"{len(stems())} notebooks, both copies as their sources say")
+    elif check and changed:
+        print("run `make notebooks` and commit the result")
+    return 1 if faults or (check and changed) else 0

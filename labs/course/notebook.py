@@ -65,7 +65,7 @@ def _cell_id(cell: Cell, grader: dict[str, Any] | None, taken: set[str]) -> str:
 
 def _nbgrader(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any] | None:
     """nbgrader's cell metadata, schema 3; points stand on the cell that is graded."""
-    checks = _checks(cell)
+    checks = checked(cell)
     if not cell.grade_id:
         if not checks:
             return None
@@ -83,6 +83,7 @@ def _schema(grade_id: str, grade: bool, solution: bool, locked: bool) -> dict[st
     return {"schema_version": 3, "cell_type": "code", "grade_id": grade_id, **flags}
 
 
-def _checks(cell: Cell) -> list[str]:
+def checked(cell: Cell) -> list[str]:
+    """The ids that a code cell gives to lab.check."""
     found = [rules.first_argument(call) or "" for method, call in rules.calls(cell) if method == "check"]
     return [name for name in found if name]
