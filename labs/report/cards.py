@@ -106,13 +106,14 @@ def badges(record: Record) -> str:
 
 def gate_rows(gates: Sequence[Gate]) -> list[dict[str, Any]]:
     """Gates as rows of a table; a gate without a value compares things that are equal or not."""
+    detailed = any(gate.detail for gate in gates)
     return [
         {
             "gate": gate.name,
             "outcome": "passed" if gate.passed else "FAILED",
             "found": "" if gate.value is None else format_value(gate.value),
             "passes up to": "" if gate.tolerance is None else format_value(gate.tolerance),
-            "detail": gate.detail,
+            **({"detail": gate.detail} if detailed else {}),
         }
         for gate in gates
     ]

@@ -4,6 +4,8 @@ A figure is two outputs: the plot as a raw MIME bundle (plotly's own JSON, which
 HTML that loads plotly.js, for viewers that know no plotly, such as a page made by nbconvert; the sentence as
 its text alternative) and, under it, sentence and table as HTML. `Shown.update` replaces both in place:
 updating the handle with the Figure itself would append a copy each time (plotly 7.1, `_ipython_display_`).
+A raw bundle of the same type would leave the old plot standing, because plotly's JupyterLab renderer draws
+once (7.1, `renderModel` returns if there is a graph); a blank card of its height in between makes a new one.
 """
 
 import json
@@ -12,6 +14,7 @@ from typing import Any
 
 import plotly.io as pio
 
+from labs.report import theme
 from labs.report.card import Card
 from labs.report.figure import Rendered
 from labs.report.markup import esc, folded_table, styled, text_table
@@ -33,8 +36,11 @@ class Shown:
 
     def update(self, rendered: Rendered) -> None:
         """Show `rendered` in place of what stood there."""
-        self._plot.update(plot_bundle(rendered), raw=True)
-        self._text.update(text_bundle(rendered), raw=True)
+        plot, text = plot_bundle(rendered), text_bundle(rendered)  # first, so that the blank is brief
+        blank = f'<div style="height:{rendered.figure.layout.height}px;background:{theme.CARD}"></div>'
+        self._plot.update({"text/html": blank, "text/plain": ""}, raw=True)
+        self._plot.update(plot, raw=True)
+        self._text.update(text, raw=True)
 
 
 def show(rendered: Rendered) -> Shown | None:
@@ -89,9 +95,8 @@ def text_bundle(rendered: Rendered) -> dict[str, str]:
 
 def words_html(rendered: Rendered) -> str:
     """What stands beside a plot: the sentence, and the same numbers as a table."""
-    caption = " · ".join([rendered.title, *rendered.labels])
     sentence = "" if rendered.empty else f"<p>{esc(rendered.sentence)}</p>"
-    return sentence + folded_table(rendered.table, caption)
+    return sentence + folded_table(rendered.table, rendered.title)
 
 
 def plot_div(rendered: Rendered, div_id: str, plotlyjs: str | bool = False) -> str:

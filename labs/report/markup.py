@@ -19,27 +19,28 @@ STYLE = """
 color:var(--fg);font:14px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);max-width:62rem}
 .labs.card{background:var(--card);border:1px solid var(--line);border-left:6px solid var(--edge,var(--own));
 border-radius:6px;padding:10px 16px 12px;margin:6px 0}
-.labs h4{font-size:15px;font-weight:600;margin:0 0 4px;color:var(--fg)}.labs p{margin:4px 0}
-.labs .dim{color:var(--dim)}
-.labs .badge{display:inline-block;border:1.5px solid var(--tone,var(--own));border-radius:4px;padding:0 7px;
-font-size:12px;font-weight:600;margin:0 6px 0 0;white-space:nowrap}
-.labs .badge.recorded{border-style:dashed}.labs .badge.plain{border-color:var(--line);font-weight:400}
-.labs .numbers{display:flex;flex-wrap:wrap;gap:4px 30px;margin:8px 0;padding:0;list-style:none}
-.labs .numbers b{display:block;font-size:21px;font-weight:600;line-height:1.25}
-.labs .numbers li{margin:0;max-width:17rem}
-.labs .scroll{overflow-x:auto}
-.labs table{border-collapse:collapse;margin:6px 0;font-size:13px;color:var(--fg)}
-.labs caption{caption-side:top;text-align:left;color:var(--dim);padding:2px 0;font-size:13px}
-.labs th,.labs td{padding:3px 12px 3px 0;text-align:left;vertical-align:top;border:0;
-border-bottom:1px solid var(--line);font-weight:400;background:none;white-space:normal}
-.labs thead th{font-weight:600;vertical-align:bottom}
-.labs .num{text-align:right;font-variant-numeric:tabular-nums}
-.labs pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:6px 0;max-height:24rem;
+.labs.labs h4{font-size:15px;font-weight:600;margin:0 0 4px;color:var(--fg)}.labs.labs p{margin:4px 0}
+.labs.labs .dim{color:var(--dim)}
+.labs.labs .badge{display:inline-block;border:1.5px solid var(--tone,var(--own));border-radius:4px;
+padding:0 7px;font-size:12px;font-weight:600;margin:0 6px 0 0;white-space:nowrap}
+.labs.labs .badge.recorded{border-style:dashed}
+.labs.labs .badge.plain{border-color:var(--line);font-weight:400}
+.labs.labs .numbers{display:flex;flex-wrap:wrap;gap:4px 30px;margin:8px 0;padding:0;list-style:none}
+.labs.labs .numbers b{display:block;font-size:21px;font-weight:600;line-height:1.25}
+.labs.labs .numbers li{margin:0;max-width:17rem}
+.labs.labs .scroll{overflow-x:auto}
+.labs.labs table{border-collapse:collapse;margin:6px 0;font-size:13px;color:var(--fg)}
+.labs.labs caption{caption-side:top;text-align:left;color:var(--dim);padding:2px 0;font-size:13px}
+.labs.labs th,.labs.labs td{padding:3px 12px 3px 0;text-align:left;vertical-align:top;
+border:0;border-bottom:1px solid var(--line);font-weight:400;background:none;white-space:normal}
+.labs.labs thead th{font-weight:600;vertical-align:bottom}
+.labs.labs .num{text-align:right;font-variant-numeric:tabular-nums}
+.labs.labs pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:6px 0;max-height:24rem;
 overflow:auto;background:none;color:var(--fg)}
-.labs summary{cursor:pointer;color:var(--dim)}
-.labs dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:6px 0}
-.labs dt{color:var(--dim)}
-.labs dd{margin:0}
+.labs.labs summary{cursor:pointer;color:var(--dim)}
+.labs.labs dl{display:grid;grid-template-columns:max-content 1fr;align-items:start;gap:2px 14px;margin:6px 0}
+.labs.labs dt{color:var(--dim);font-weight:400;margin:0;padding:0;width:auto;float:none}
+.labs.labs dd{margin:0;padding:0;width:auto;float:none}
 """
 
 

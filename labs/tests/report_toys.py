@@ -46,12 +46,12 @@ def points(one: Record) -> list[tuple[int, float | None]]:
     return [(tp, statistics.median(found) if found else None) for tp, found in values.items()]
 
 
-def draw(records: Any, predictions: Any, scale: str = "linear") -> go.Figure:
+def draw(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -> go.Figure:
     if not any(one.rows("step") for one in records):
         return figure.empty_figure("No scaling run yet: lab.measure('scaling') makes one.")
     fig = go.Figure()
     for i, one in enumerate(records):
-        found = points(one)
+        found = [point for point in points(one) if point[0] <= most]
         fig.add_scatter(
             x=[tp for tp, _ in found],
             y=[value for _, value in found],
@@ -64,12 +64,13 @@ def draw(records: Any, predictions: Any, scale: str = "linear") -> go.Figure:
     return fig
 
 
-def sentence(records: Any, predictions: Any, scale: str = "linear") -> str:
+def sentence(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -> str:
     (_, first), (_, second), *_ = points(records[0])
-    return f"TP=2 writes {figure.format_value(second)} tokens/s, TP=1 {figure.format_value(first)} ({scale})."
+    second, first = figure.format_value(second), figure.format_value(first)
+    return f"TP=2 writes {second} tokens/s, TP=1 {first} ({scale}, up to {most})."
 
 
-def table(records: Any, predictions: Any, scale: str = "linear") -> figure.Table:
+def table(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -> figure.Table:
     return [
         {"source": figure.source_label(one), "TP": tp, "throughput (tokens/s)": value}
         for one in records
@@ -83,5 +84,8 @@ SPEC = FigureSpec(
     draw,
     sentence,
     table,
-    controls={"scale": Control("Vertical axis", ("linear", "log"))},
+    controls={
+        "scale": Control("Vertical axis", ("linear", "log")),
+        "most": Control("Largest TP size", (1, 2, 4), default=4, unit="ranks"),
+    },
 )
