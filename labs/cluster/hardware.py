@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 from collections import Counter
 from functools import lru_cache
 from itertools import combinations
@@ -152,6 +153,16 @@ def usable_memory() -> int:
         if limit.isdigit():
             total = min(total, int(limit))
     return total
+
+
+def free_memory() -> int:
+    """Bytes that a new process can have: the machine's, or what the container's limit leaves."""
+    free = psutil.virtual_memory().available
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        cache = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+        free = min(free, int(limit) - int(used) + (int(cache.group(1)) if cache else 0))
+    return max(0, free)
 
 
 def _cpu_model() -> str:

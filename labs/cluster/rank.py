@@ -106,6 +106,7 @@ def context(config: dict[str, Any]) -> RankContext:
     ):
         os.environ.setdefault(name, str(value))
     if found.world_size == 1 and "MASTER_ADDR" not in os.environ:
+        os.environ.setdefault("LOCAL_WORLD_SIZE", "1")
         from labs.cluster.processes import free_port
 
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
@@ -191,11 +192,21 @@ def _failed(error: BaseException, folder: Path | None) -> int:
         _report(folder, int(os.environ["RANK"]), {"ok": False, "error": fault, "time": when})
     else:
         print(error if kind == "user" else trace, file=sys.stderr)
+        _tell_torchrun(str(error), trace, when)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     # Not a normal exit: with a collective in flight, the libraries' destructors wait for ranks that are gone.
     os._exit(2 if kind == "user" else 1)
+
+
+def _tell_torchrun(message: str, trace: str, when: float) -> None:
+    """torchrun's report shows the traceback that it finds in this file (torch.distributed.elastic's format)."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        extra = {"py_callstack": trace, "timestamp": str(int(when))}
+        atomic.write_text(
+            path, json.dumps({"message": {"message": f"{message}\n{trace}", "extraInfo": extra}})
+        )
 
 
 def _wait_for_leave(fd: int | None) -> None:
