@@ -46,7 +46,7 @@ def run_module(
             raise RunFailed(f"the {what} did not finish within {timeout_s:g} s", _tail(log)) from None
         if code:
             tail = _tail(log).strip()
-            raise RunFailed(f"the {what} failed: {tail.rpartition(chr(10))[2] or f'exit code {code}'}", tail)
+            raise RunFailed(f"the {what} failed: {_reason(tail) or f'exit code {code}'}", tail)
 
 
 def _pass_on(stdout: IO[bytes], deadline: float, say: Callable[[str], None] | None) -> None:
@@ -62,6 +62,14 @@ def _pass_on(stdout: IO[bytes], deadline: float, say: Callable[[str], None] | No
                 say(line.decode(errors="replace"))
         if not data:
             return
+
+
+def _reason(text: str) -> str:
+    """The exception of the last traceback in `text` (libraries may print more at exit), or the last line."""
+    _, found, trace = text.rpartition("Traceback (most recent call last):\n")
+    lines = trace.splitlines()
+    named = (line for line in lines if not line.startswith(" "))
+    return next(named, "") if found else (lines[-1] if lines else "")
 
 
 def _tail(log: IO[bytes], size: int = 8000) -> str:
