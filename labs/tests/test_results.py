@@ -88,8 +88,8 @@ def test_keys_and_values_are_those_of_vllms_client():
             assert len(ours[key]) == len(value), key
         if ours[key] is not None and value is not None:
             assert isinstance(ours[key], float | int if isinstance(value, float | int) else type(value)), key
-    same = "backend num_prompts request_rate max_concurrency completed failed model_id".split()
-    same += "total_input_tokens total_output_tokens input_lens output_lens errors".split()
+    same = ["backend", "num_prompts", "request_rate", "max_concurrency", "completed", "failed", "model_id"]
+    same += ["total_input_tokens", "total_output_tokens", "input_lens", "output_lens", "errors"]
     assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
     assert ours["output_throughput"] == pytest.approx(theirs["output_throughput"], rel=0.1)
     assert ours["median_ttft_ms"] == pytest.approx(theirs["median_ttft_ms"], abs=40)
