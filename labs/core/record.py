@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labs.core import atomic, provenance
 from labs.core.errors import UserError
 
-SCHEMA = "labs.record/1"
+SCHEMA: Literal["labs.record/1"] = "labs.record/1"
 Row = dict[str, Any]
 
 

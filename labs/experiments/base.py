@@ -41,7 +41,7 @@ class Experiment:
     help: str  # one line
     config: type[ExperimentConfig]
     parts: Mapping[str, Callable[[Any, Say], Part]]  # in the order in which they run
-    summary: Callable[[Record], list[Mapping[str, Any]]]  # the table that the command and the card print
+    summary: Callable[[Record], list[dict[str, Any]]]  # the table that the command and the card print
     drills: Mapping[str, Callable[[Any, Say], str]] = field(default_factory=dict)
     prepare: Callable[[Any], Any] = lambda config: config  # checks, and fills in what the machine decides
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: (

@@ -52,8 +52,8 @@ def engine_config(config: ExperimentConfig, model: ModelSource, tp: int, **setti
 
 def run_ranks(
     target: str, engine: EngineConfig, config: Mapping[str, Any], *, timeout: float, name: str
-) -> list[dict[str, Any]]:
-    """Start the ranks of one engine on `target`, hand them both settings, and return their results by rank."""
+) -> list[Any]:
+    """Start the ranks of one engine on `target`, hand them both settings; results by rank."""
     return launch(
         target,
         engine.tp,

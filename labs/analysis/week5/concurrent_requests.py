@@ -3,8 +3,8 @@
 Rows that the experiment writes:
 
     server   tp, ready_s
-    load     run, mode ("alone", "closed", "open", "fairness", "batch", "warm-up"), concurrency, rate (requests/s
-             offered), requests, seconds, lag_p99_s
+    load     run, mode ("alone", "closed", "open", "fairness", "batch", "warm-up"), concurrency, rate (offered
+             requests/s), and the client's own figures: labs.serving.client.LoadResult.row
     request  labs.core.metrics describes it
     offline  repeat, seconds, requests, output_tokens
 """
@@ -18,17 +18,6 @@ from labs.core.record import Record
 from labs.core.stats import Summary, jain, percentile, summarize
 
 Row = Mapping[str, Any]
-
-
-def load_row(rows: Sequence[Row]) -> dict[str, Any]:
-    """What the Record keeps of one load run beside its requests."""
-    lags = [metrics.lag(row) for row in rows]
-    return {
-        "requests": len(rows),
-        "seconds": metrics.duration(rows),
-        "lag_p99_s": percentile(lags, 99),
-        "lag_max_s": max((x for x in lags if x is not None), default=None),
-    }
 
 
 def describe(rows: Sequence[Row]) -> str:

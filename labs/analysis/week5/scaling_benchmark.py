@@ -1,19 +1,28 @@
-"""What a scaling Record says: throughput, speed-up, efficiency, serial fraction, and the price of communication.
+"""What a scaling Record says: throughput, speed-up, efficiency, serial fraction, cost of a token.
 
 Rows that the experiment writes:
 
-    load         tp, rank, import_s, load_s, weight_bytes
-    generate     tp, load ("saturated", "medium", "single", "single_1"), repeat, seconds, requests, input_tokens,
-                 output_tokens (both summed over the requests)
-    collectives  tp, op ("all_reduce", "all_gather"), count, bytes: one decode step of one sequence
-    all_reduce   tp, rank, bytes, tokens, captured, samples_us: what vLLM's own all-reduce takes at that size
+    load         tp, rank, import_s, load_s, weight_bytes, step_weight_bytes (those that a decode step reads)
+    generate     tp, load ("saturated", "medium", "single", "single_1"), repeat, seconds, requests,
+                 input_tokens, output_tokens (both summed over the requests)
+    collectives  tp, rank, op ("all_reduce", "all_gather"), count, bytes: one decode step of one sequence
+    all_reduce   tp, rank, bytes, tokens, carrier, captured, samples_us: vLLM's own all-reduce at that size
+    bandwidth    tp, rank, bytes (read and written), samples_s: a device copy on rank 0
+
+`labs.analysis.week5.scaling_step` takes a single decode step apart: messages, floor, and the rest.
 """
 
 import statistics
 from typing import Any
 
+from labs.analysis.week5 import scaling_step as step
 from labs.core.record import Record
 from labs.core.stats import Summary, karp_flatt, speedup, summarize
+
+LOADS = ("saturated", "medium", "single")
+
+# The source document's claim (Qwen2.5-7B, A100; no batch size, no lengths given): TP -> output tok/s.
+CLAIM = {1: 450.0, 2: 800.0, 4: 1400.0}
 
 
 def tp_sizes(record: Record) -> list[int]:
@@ -22,83 +31,67 @@ def tp_sizes(record: Record) -> list[int]:
 
 
 def throughput(record: Record, tp: int, load: str) -> Summary:
-    """Output tokens per second over the repeats of one load."""
+    """Output tokens per second over the repeats of one load, prefill included."""
     return summarize(
         [row["output_tokens"] / row["seconds"] for row in record.rows("generate", tp=tp, load=load)]
     )
 
 
-def ms_per_token(record: Record, tp: int) -> Summary:
-    """Decode time a token of one sequence: (t_n - t_1) / (n - 1) in ms, so that the prefill drops out.
-
-    `single` generates n tokens and `single_1` one token after the same prompt; repeats are paired.
-    """
-    ones = {row["repeat"]: row["seconds"] for row in record.rows("generate", tp=tp, load="single_1")}
-    return summarize(
-        [
-            (row["seconds"] - ones[row["repeat"]]) / (row["output_tokens"] - 1) * 1e3
-            for row in record.rows("generate", tp=tp, load="single")
-            if row["repeat"] in ones and row["output_tokens"] > 1
-        ]
-    )
-
-
-def all_reduce_us(record: Record, tp: int, tokens: int) -> Summary:
-    """Time of one all-reduce of `tokens` hidden vectors in µs: the slowest rank of each repeat."""
-    rows = record.rows("all_reduce", tp=tp, tokens=tokens)
-    return (
-        summarize([max(at) for at in zip(*(row["samples_us"] for row in rows), strict=True)])
-        if rows
-        else summarize([])
-    )
-
-
-def message_tokens(record: Record) -> list[int]:
-    """The message sizes that were measured, in tokens of one step."""
-    return sorted({row["tokens"] for row in record.rows("all_reduce")})
-
-
-def collective_count(record: Record, tp: int, op: str = "all_reduce") -> int | None:
-    """How many collectives of one kind one decode step issues on a rank; None if not counted."""
-    counts = record.values("collectives", "count", tp=tp, op=op)
-    return counts[0] if counts else None
-
-
-def communication_ms(record: Record, tp: int, tokens: int = 1) -> float | None:
-    """All-reduces of one step, count times the time of one, in ms; 0 at TP=1, where there are none."""
-    if tp == 1:
-        return 0.0
-    count, each = collective_count(record, tp), all_reduce_us(record, tp, tokens).median
-    return count * each / 1e3 if count is not None and each is not None else None
+def rate(record: Record, tp: int, load: str) -> Summary:
+    """Tokens per second that a load is judged by: its throughput; for the single stream, decode alone."""
+    if load == "single":
+        return summarize([1e3 / ms for ms in step.token_times(record, tp) if ms > 0])
+    return throughput(record, tp, load)
 
 
 def scaling(record: Record, load: str = "saturated") -> list[dict[str, Any]]:
-    """One row a TP size: throughput and what it says against TP=1 of the same Record."""
+    """One row a TP size: its rate, and what that says against TP=1 of the same Record.
+
+    `speedup` compares medians; `low` and `high` compare the extremes of the repeats, and so do the ranges of
+    what is derived from them. `cost` is the price of a token relative to TP=1 (tp/speedup). All are None where
+    TP=1 or the load was not measured.
+    """
     sizes = tp_sizes(record)
-    base = throughput(record, 1, load).median if 1 in sizes else None
+    base = rate(record, 1, load)
     rows = []
     for tp in sizes:
-        rate = throughput(record, tp, load)
-        gain = speedup(base, rate.median) if base and rate.median else None
+        found = rate(record, tp, load)
+        gain, low, high = _gain(base, found, tp)
         rows.append(
             {
                 "tp": tp,
-                "tokens_per_s": rate.median,
-                "summary": rate,
+                "tokens_per_s": found.median,
+                "summary": found,
                 "speedup": gain,
-                "efficiency": gain / tp if gain else None,
-                "serial_fraction": karp_flatt(gain, tp) if gain else None,
+                "low": low,
+                "high": high,
+                **_derived(gain, tp),
+                **_range_of_derived(low, high, tp),
             }
         )
     return rows
 
 
-def step_time(record: Record, tp: int) -> dict[str, float | None]:
-    """One decode step of one sequence in ms, split into all-reduce and the rest (everything else)."""
-    step, communication = ms_per_token(record, tp).median, communication_ms(record, tp)
-    rest = step - communication if step is not None and communication is not None else None
-    share = communication / step if step and communication is not None else None
-    return {"step_ms": step, "communication_ms": communication, "rest_ms": rest, "share": share}
+def claim() -> list[dict[str, Any]]:
+    """The source document's row in the form of `scaling`, without spread: a claim, not a measurement."""
+    return [
+        {"tp": tp, "tokens_per_s": tokens, "speedup": tokens / CLAIM[1], **_derived(tokens / CLAIM[1], tp)}
+        for tp, tokens in CLAIM.items()
+    ]
+
+
+def at(record: Record, load: str, tp: int) -> dict[str, Any] | None:
+    """The row of `scaling` for one TP size; None if it was not measured."""
+    return next((row for row in scaling(record, load) if row["tp"] == tp), None)
+
+
+def gains_most(record: Record, tp: int) -> list[str]:
+    """The loads with the greatest speed-up at `tp`: the best one, and those whose range reaches its range."""
+    rows = {load: row for load in LOADS if (row := at(record, load, tp)) and row["speedup"]}
+    if len(rows) < 2 or tp == 1:
+        return []
+    best = max(rows, key=lambda load: rows[load]["speedup"])
+    return [best, *(load for load in rows if load != best and rows[load]["high"] >= rows[best]["low"])]
 
 
 def load_seconds(record: Record, tp: int) -> float | None:
@@ -112,7 +105,7 @@ def summary(record: Record) -> list[dict[str, Any]]:
     table = []
     for row in scaling(record):
         tp = row["tp"]
-        step = step_time(record, tp)
+        parts = step.step_time(record, tp)
         weights = record.values("load", "weight_bytes", tp=tp)
         table.append(
             {
@@ -122,11 +115,35 @@ def summary(record: Record) -> list[dict[str, Any]]:
                 "speed-up": row["speedup"],
                 "efficiency": row["efficiency"],
                 "serial fraction": row["serial_fraction"] if tp > 1 else "-",
-                "ms/token, 1 request": step["step_ms"],
-                "all-reduce ms/step": step["communication_ms"],
-                "share": step["share"],
+                "ms/token, 1 request": parts["step_ms"],
+                "all-reduce ms/step": parts["communication_ms"],
+                "share": parts["share"],
                 "weights MiB/rank": statistics.fmean(weights) / 2**20 if weights else None,
                 "load s": load_seconds(record, tp),
             }
         )
     return table
+
+
+def _gain(base: Summary, found: Summary, tp: int) -> tuple[float | None, float | None, float | None]:
+    """(speed-up of the medians, least and greatest of any two repeats); TP=1 against itself is exactly 1."""
+    if not (base.median and base.min and base.max and found.median and found.min and found.max):
+        return None, None, None
+    if tp == 1:
+        return 1.0, 1.0, 1.0
+    return speedup(base.median, found.median), found.min / base.max, found.max / base.min
+
+
+def _derived(gain: float | None, tp: int) -> dict[str, float | None]:
+    return {
+        "efficiency": gain / tp if gain else None,
+        "serial_fraction": karp_flatt(gain, tp) if gain else None,
+        "cost": tp / gain if gain else None,
+    }
+
+
+def _range_of_derived(low: float | None, high: float | None, tp: int) -> dict[str, float | None]:
+    """Least and greatest `serial_fraction` and `cost`: both fall when the speed-up rises."""
+    best, worst = _derived(high, tp), _derived(low, tp)
+    names = ("serial_fraction", "cost")
+    return {f"{name}_low": best[name] for name in names} | {f"{name}_high": worst[name] for name in names}

@@ -3,10 +3,11 @@
 Rows that the experiment writes:
 
     load        tp, rank, import_s, load_s, kv_tokens
-    memory      tp, rank, weight_bytes, kv_bytes, rss_bytes, gpu_bytes (used on this rank's GPU by NVML; null on a CPU)
+    memory      tp, rank, weight_bytes, kv_bytes, rss_bytes, gpu_bytes (NVML, its GPU; null on a CPU)
     shard       tp, rank, name, shape, bytes, full_shape (the shape at TP=1; null if TP=1 was not loaded)
     generation  tp, prompt, text, token_ids (rank 0)
-    logprobs    source ("transformers float32", "transformers bfloat16", "vLLM TP=2"), tp, prompt, token_ids, logprobs
+    logprobs    source ("transformers float32", "transformers bfloat16", "vLLM TP=2"), tp, prompt, token_ids,
+                logprobs
 """
 
 import math
@@ -21,7 +22,7 @@ REFERENCE = "transformers float32"
 
 
 def kinds(rows: Iterable[Row], kind: str, **where: Any) -> list[Row]:
-    """Rows of one kind whose columns equal `where`; works on a Record's samples and on rows still being made."""
+    """Rows of one kind whose columns equal `where`; for a Record's samples and for rows still being made."""
     return [r for r in rows if r["kind"] == kind and all(r.get(k) == v for k, v in where.items())]
 
 
@@ -36,7 +37,7 @@ def split_of(row: Row) -> str:
 
 
 def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
-    """Whether the ranks' shards hold every weight whole: the names of weights that are short, and how many there are.
+    """Whether the ranks' shards hold every weight whole: the names that are short, and how many there are.
 
     A padded vocabulary or replicated KV heads make the sum larger than the whole, never smaller.
     """
@@ -62,7 +63,7 @@ def rank_bytes(record: Record, tp: int, column: str) -> list[int | None]:
 
 
 def about_equal(values: Sequence[float | None], within: float) -> dict[str, Any] | None:
-    """The verdict on "about equal": spread (max - min) / mean against `within`; None with fewer than two values."""
+    """ "About equal" or not: spread (max - min) / mean against `within`; None for fewer than two values."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return None

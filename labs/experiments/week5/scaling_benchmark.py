@@ -1,9 +1,9 @@
 """Week 5, notebook 03: what do more GPUs buy? Throughput, latency a token, and the price of communication.
 
 One launch a TP size. Inside the ranks, real vLLM (tensor parallel over the ranks of this launch) serves three
-offline loads from a warm engine: `saturated` (throughput), `medium`, and `single` (latency a token, timed at n
-tokens and at one, so that the difference is pure decode). The same ranks then count the collectives of one decode
-step and time vLLM's own all-reduce at the message sizes of those loads.
+offline loads from a warm engine: `saturated` (throughput), `medium`, and `single` (latency a token, timed at
+n tokens and at one, so that the difference is pure decode). The same ranks then count the collectives of one
+decode step and time vLLM's own all-reduce at the message sizes of those loads.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from labs.analysis.week5 import scaling_benchmark as numbers
 from labs.cluster.launch import launch
 from labs.core.config import ExperimentConfig
 from labs.core.errors import RunFailed
-from labs.core.record import Gate
+from labs.core.record import Gate, Row
+from labs.core.stats import summarize
 from labs.experiments import engines
 from labs.experiments.base import Experiment, Part, Say
 from labs.model import source
@@ -50,35 +51,29 @@ def prepare(config: Config) -> Config:
 
 
 def measure_scaling(config: Config, say: Say) -> Part:
-    """Every TP size, one after the other: rows `load`, `generate`, `collectives`, `all_reduce`."""
-    rows, gates, notes = [], [], []
+    """Every TP size, in turn: rows `load`, `generate`, `bandwidth`, `collectives`, `all_reduce`."""
+    rows: list[Row] = []
+    gates = []
     model = source.resolve(config.model)
     for tp in config.tp or ():
-        engine = engines.engine_config(config, model, tp)
         say(f"TP={tp}: starting {tp} rank{'s' if tp > 1 else ''} of vLLM")
-        results = launch(
+        results = engines.run_ranks(
             f"{RANKS}:measure",
-            tp,
-            {"engine": engine.model_dump(mode="json"), "experiment": config.model_dump(mode="json")},
+            engines.engine_config(config, model, tp),
+            {"experiment": config.model_dump(mode="json"), "vocab": model.config["vocab_size"]},
             timeout=config.timeout_s,
-            env=engines.engine_env(engine),
-            on_line=None,
             name=f"scaling-tp{tp}",
-            pin=config.profile == "cpu",
         )
-        found = [row for result in results for row in result["rows"]]
+        found = [row for result in results for row in result]
         rows += found
-        gates += [_tokens_gate(tp, found), *(Gate(**gate) for gate in results[0]["gates"])]
-        notes += [note for note in results[0]["notes"] if note not in notes]
-        best = numbers.summarize(
-            [r["output_tokens"] / r["seconds"] for r in found if r.get("load") == "saturated"]
-        )
-        say(f"TP={tp}: {best.text('output tok/s', 4)}")
-    return Part(rows=rows, gates=gates, notes=notes)
+        gates += [_tokens_gate(tp, found), *_count_gate(tp, found, model.config)]
+        best = [row["output_tokens"] / row["seconds"] for row in found if row.get("load") == "saturated"]
+        say(f"TP={tp}: {summarize(best).text('output tok/s', 4)}")
+    return Part(rows=rows, gates=gates)
 
 
 def drill_dead_rank(config: Config, say: Say) -> str:
-    """A rank dies in the middle of the sweep: which message does the learner get, and what is left running?"""
+    """A rank dies in the middle of the sweep: which message comes, and what is left running?"""
     say("starting 2 ranks; rank 1 kills itself after its first all-reduce")
     try:
         launch(f"{RANKS}:die", 2, {}, timeout=60, on_line=None, name="drill-dead-rank")
@@ -87,17 +82,37 @@ def drill_dead_rank(config: Config, say: Say) -> str:
     raise RunFailed("the drill expected rank 1 to die, and it did not")
 
 
-def _tokens_gate(tp: int, rows: list[dict]) -> Gate:
-    """Every rank must have produced as many tokens as asked for: a throughput of missing tokens is no number."""
-    made = [row["output_tokens"] for row in rows if row["kind"] == "generate"]
-    asked = [row["asked_tokens"] for row in rows if row["kind"] == "generate"]
+def _tokens_gate(tp: int, rows: list[Row]) -> Gate:
+    """Every timed call must have brought all its tokens: a throughput of missing tokens is no number."""
+    timed = [row for row in rows if row["kind"] == "generate"]
+    short = sum(row["asked_tokens"] - row["output_tokens"] for row in timed)
     return Gate(
-        name=f"TP={tp}: every request brought all its tokens",
-        passed=made == asked and bool(made),
-        value=float(sum(asked) - sum(made)),
+        name=f"TP={tp}: every timed call brought all its tokens",
+        passed=bool(timed) and all(row["asked_tokens"] == row["output_tokens"] for row in timed),
+        value=float(short),
         tolerance=0.0,
-        detail=f"{sum(made)} tokens in {len(made)} timed calls",
+        detail=f"{sum(row['output_tokens'] for row in timed)} tokens in {len(timed)} calls",
     )
+
+
+def _count_gate(tp: int, rows: list[Row], model: dict) -> list[Gate]:
+    """Every rank must have sent the all-reduces of the architecture: 2 a layer and the embedding's."""
+    expected = source.collectives_per_step(model).all_reduce if tp > 1 else 0
+    counts = [
+        sum(
+            row["count"]
+            for row in rows
+            if row["kind"] == "collectives" and row["rank"] == rank and row["op"] == "all_reduce"
+        )
+        for rank in range(tp)
+    ]
+    return [
+        Gate(
+            name=f"TP={tp}: all-reduces a step on every rank",
+            passed=all(count == expected for count in counts),
+            detail=f"{expected} expected, {sorted(set(counts))} counted",
+        )
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

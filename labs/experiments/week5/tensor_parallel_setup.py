@@ -1,10 +1,10 @@
 """Week 5, notebook 01: does tensor parallelism load, split and compute what it should?
 
-`engines` opens real vLLM at every TP size and keeps what each rank holds: seconds to load, weight shards by name and
-shape, memory. `agreement` asks whether the split model is still the model: transformers writes a greedy
-continuation and its log-probabilities in float32; vLLM at every TP size gives its own log-probabilities of the same
-tokens. Nobody's arithmetic is exact in bfloat16, so the tolerance is measured too: transformers in bfloat16 against
-itself in float32.
+`engines` opens real vLLM at every TP size and keeps what each rank holds: seconds to load, weight shards by
+name and shape, memory. `agreement` asks whether the split model is still the model: transformers writes a
+greedy continuation and its log-probabilities in float32; vLLM at every TP size gives its own for the same
+tokens. Nobody's arithmetic is exact in bfloat16, so the tolerance is measured too: transformers in bfloat16
+against itself in float32.
 """
 
 from typing import Any
@@ -50,19 +50,18 @@ def measure_engines(config: Config, say: Say) -> Part:
         say(f"TP={tp}: loading {model.name} on {tp} rank{'s' if tp > 1 else ''}")
         found = _ranks("load", config, model, tp)
         rows += found
-        say(
-            f"TP={tp}: ready after {max(r['import_s'] + r['load_s'] for r in found if r['kind'] == 'load'):.1f} s"
-        )
+        ready = max(row["import_s"] + row["load_s"] for row in found if row["kind"] == "load")
+        say(f"TP={tp}: ready after {ready:.1f} s")
     whole = {row["name"]: row["shape"] for row in rows if row["kind"] == "shard" and row["tp"] == 1}
     rows = [{**row, "full_shape": whole.get(row["name"])} if row["kind"] == "shard" else row for row in rows]
     return Part(rows=rows, gates=[_weights_gate(rows, tp) for tp in config.tp or () if whole])
 
 
 def measure_agreement(config: Config, say: Say) -> Part:
-    """Log-probabilities of the same tokens from transformers and from vLLM at every TP size: rows `logprobs`."""
+    """Log-probabilities of the same tokens from transformers and from vLLM at every TP: rows `logprobs`."""
     model, notes = source.resolve(config.model), []
     if model.weights == "dummy":
-        # Dummy weights are drawn shard by shard: no two TP sizes hold the same model, so there is nothing to agree.
+        # Dummy weights are drawn shard by shard: no two TP sizes hold the same model, nothing could agree.
         model = source.resolve("tiny")
         notes.append(
             "agreement is measured on the tiny model: dummy weights differ from one TP size to the next"

@@ -1,0 +1,139 @@
+"""What runs in each rank of the setup: load and describe the engine, score given tokens; the reference."""
+
+import time
+from typing import Any
+
+from labs.cluster.rank import RankContext
+from labs.core.record import Row
+
+
+def load(ctx: RankContext) -> list[Row]:
+    """Rows `load`, `memory` and `shard` of this rank, and `generation` of rank 0."""
+    began = time.perf_counter()
+    import vllm  # noqa: F401  (timed apart: the import is a large part of a cold start)
+
+    imported = time.perf_counter()
+    from labs.cluster.memory import gpu_readings
+    from labs.serving import shards
+    from labs.serving.engine import generate_ids
+
+    llm, here = _open(ctx)
+    opened = time.perf_counter()
+    gpus = gpu_readings()
+    held = shards.memory_figures(llm)
+    gpu_bytes = gpus[ctx.local_rank].used_bytes if gpus else None
+    rows: list[Row] = [
+        {
+            "kind": "load",
+            **here,
+            "import_s": imported - began,
+            "load_s": opened - imported,
+            "kv_tokens": held["kv_tokens"],
+        },
+        {"kind": "memory", **here, **held, "gpu_bytes": gpu_bytes},
+        *({"kind": "shard", **here, **row} for row in shards.weight_table(llm)),
+    ]
+    tokenizer = llm.get_tokenizer() if ctx.config["engine"]["has_tokenizer"] else None
+    prompts = _prompt_ids(ctx.config, tokenizer)
+    answers = generate_ids(llm, prompts, ctx.config["output_tokens"])
+    if ctx.rank == 0:
+        for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            text = tokenizer.decode(answer.token_ids) if tokenizer else None
+            asked = ctx.config["prompts"][at] if tokenizer else None
+            row = {"prompt": at, "prompt_text": asked, "prompt_tokens": len(prompt), "text": text}
+            rows.append({"kind": "generation", **here, **row, "token_ids": answer.token_ids})
+    return rows
+
+
+def score(ctx: RankContext) -> list[Row]:
+    """Row `logprobs` of rank 0: what the engine at this TP size thinks of the reference's tokens."""
+    from labs.serving.engine import score_ids
+
+    llm, here = _open(ctx)
+    prompts = _prompt_ids(ctx.config, llm.get_tokenizer())
+    answers = ctx.config["continuations"]
+    found = score_ids(llm, prompts, answers)
+    if ctx.rank:
+        return []
+    return [
+        {
+            "kind": "logprobs",
+            "source": f"vLLM TP={here['tp']}",
+            "tp": here["tp"],
+            "prompt": at,
+            "token_ids": tokens,
+            "logprobs": values,
+        }
+        for at, (tokens, values) in enumerate(zip(answers, found, strict=True))
+    ]
+
+
+def reference(ctx: RankContext) -> list[Row]:
+    """Rows `logprobs` of transformers: a greedy continuation in float32, and the same tokens in bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = ctx.config
+    tokenizer = AutoTokenizer.from_pretrained(settings["model_path"])
+    prompts = _prompt_ids(settings, tokenizer)
+    answers: list[list[int]] = []
+    rows: list[Row] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = (
+            AutoModelForCausalLM.from_pretrained(settings["model_path"], dtype=dtype)
+            .to(settings["device"])
+            .eval()
+        )
+        name = f"transformers {str(dtype).removeprefix('torch.')}"
+        answers = answers or [_greedy(model, prompt, settings["output_tokens"]) for prompt in prompts]
+        for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            values = _score(model, prompt, answer)
+            row = {"source": name, "tp": None, "prompt": at, "token_ids": answer, "logprobs": values}
+            rows.append({"kind": "logprobs", **row})
+        del model
+    return rows
+
+
+def _open(ctx: RankContext) -> tuple[Any, dict[str, int]]:
+    from labs.serving.engine import EngineConfig, open_engine
+
+    engine = EngineConfig.model_validate(ctx.config["engine"])
+    return open_engine(engine), {"tp": engine.tp, "rank": ctx.rank}
+
+
+def _prompt_ids(settings: dict[str, Any], tokenizer: Any) -> list[list[int]]:
+    """The prompts as token ids; without a tokenizer (dummy weights) seeded random ids of the same number."""
+    if tokenizer is not None:
+        return [tokenizer.encode(prompt) for prompt in settings["prompts"]]
+    from labs.serving import workload
+
+    n = len(settings["prompts"])
+    return [r.prompt_token_ids for r in workload.fixed(n, 16, 1, settings["vocab"], settings["seed"])]
+
+
+def _greedy(model: Any, prompt: list[int], tokens: int) -> list[int]:
+    """`tokens` greedy tokens after `prompt`; end-of-text does not end them, as in the engine's calls."""
+    import torch
+
+    ids = torch.tensor([prompt], device=model.device)
+    mask = torch.ones_like(ids)
+    made = model.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        min_new_tokens=tokens,
+        max_new_tokens=tokens,
+        pad_token_id=0,
+    )
+    return made[0, len(prompt) :].tolist()
+
+
+def _score(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
+    """log p of each token of `answer` after `prompt`, in one forward pass; the softmax is in float32."""
+    import torch
+
+    ids = torch.tensor([prompt + answer], device=model.device)
+    with torch.inference_mode():
+        logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
+    chosen = torch.tensor(answer, device=model.device)
+    return logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].tolist()
