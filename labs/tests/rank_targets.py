@@ -124,6 +124,18 @@ def all_reduce(ctx: RankContext) -> float:
     return value.item()
 
 
+def all_reduce_nccl(ctx: RankContext) -> float:
+    """The same over NCCL, each rank on its GPU."""
+    import torch
+    import torch.distributed as dist
+
+    torch.cuda.set_device(ctx.local_rank)
+    dist.init_process_group("nccl")
+    value = torch.full((1024,), float(ctx.rank + 1), device="cuda")
+    dist.all_reduce(value)
+    return value.mean().item()
+
+
 def lost_peer(ctx: RankContext) -> None:
     """Rank 1 fails inside a gloo job; rank 0 is left waiting in the all-reduce."""
     import torch

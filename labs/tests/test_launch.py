@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from labs.cluster.launch import launch
+from labs.cluster.memory import gpu_processes
 from labs.core.errors import RunFailed, UserError
 from labs.core.paths import ROOT
 from labs.tests.running import clean_up, new_token, read_until, start_python, wait_until, with_token
@@ -220,6 +221,12 @@ def _printed(client: Any, text: str) -> bool:
 
 def test_two_ranks_all_reduce_over_gloo() -> None:
     assert launch(TARGETS + "all_reduce", 2, timeout=120) == [3.0, 3.0]
+
+
+@pytest.mark.gpu2
+def test_two_ranks_all_reduce_over_nccl_and_free_their_gpus() -> None:
+    assert launch(TARGETS + "all_reduce_nccl", 2, timeout=120) == [3.0, 3.0]
+    assert not [one for one in gpu_processes() if one.command and "labs.cluster.rank" in one.command]
 
 
 def test_a_lost_peer_does_not_mask_the_cause(token: str) -> None:

@@ -1,0 +1,14 @@
+"""Tests that need GPUs are skipped, and say so, where there are none."""
+
+import pytest
+
+from labs.cluster.hardware import detect
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip `gpu` and `gpu2` tests on a machine with fewer GPUs."""
+    have = len(detect().gpus)
+    for item in items:
+        need = 2 if item.get_closest_marker("gpu2") else 1 if item.get_closest_marker("gpu") else 0
+        if have < need:
+            item.add_marker(pytest.mark.skip(reason=f"needs {need} GPU(s), found {have}"))
