@@ -107,6 +107,13 @@ def exercises(stem: str, root: Path = ROOT) -> list[Exercise]:
     return [Exercise(cell.grade_id, cell.points) for cell in _read(stem, root) if cell.grade_id]
 
 
+def title(stem: str, root: Path = ROOT) -> str:
+    """The notebook's first heading, or its stem."""
+    cells = (cell.text for cell in _read(stem, root) if cell.kind == "markdown")
+    lines = (line for text in cells for line in text.splitlines())
+    return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), stem)
+
+
 def build(weeks: Sequence[str] | None = None, check: bool = False, root: Path = ROOT) -> list[str]:
     """Write both copies of every source; the paths (relative to `root`) whose content was not as built.
 

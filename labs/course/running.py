@@ -1,6 +1,7 @@
 """Running a job from a cell: progress in place, one clear card when it fails, nothing left after Ctrl-C."""
 
 import contextlib
+import json
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ T = TypeVar("T")
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run, after its processes were ended; shows as one line."""
 
+    def __init__(self) -> None:
+        super().__init__("every process of the run has been ended; the kernel can be used on")
+
     def _render_traceback_(self) -> list[str]:
-        return ["interrupted: every process of the run has been ended; the kernel can be used on"]
+        return [f"interrupted: {self}"]
 
 
 def reveal() -> bool:
@@ -38,14 +42,22 @@ def reporting(title: str) -> Iterator[None]:
     except CheckFailed:
         raise
     except (UserError, RunFailed) as error:
-        display.show_card(cards.failure(title, str(error), getattr(error, "details", "")))
+        _report(title, str(error), getattr(error, "details", ""))
         if strict():
             raise
     except Exception as error:
         line = f"{type(error).__name__}: {error} (a fault of the lab package, not of yours)"
-        display.show_card(cards.failure(title, line, traceback.format_exc()))
+        _report(title, line, traceback.format_exc())
         if strict():
             raise
+
+
+def _report(title: str, message: str, details: str) -> None:
+    """Show the card, and tell whoever runs the whole notebook (`LABS_FAILURES` names its file)."""
+    display.show_card(cards.failure(title, message, details))
+    if path := os.environ.get("LABS_FAILURES"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"title": title, "message": message, "details": details}) + "\n")
 
 
 class CheckFailed(AssertionError):
@@ -59,7 +71,7 @@ def with_progress(title: str, masked: str, job: Callable[[Callable[[str], None]]
         result = job(progress.say)
     except KeyboardInterrupt:
         progress.end("interrupted")
-        raise Interrupted from None
+        raise Interrupted() from None
     except BaseException:
         progress.end("failed")
         raise

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from labs.core.paths import ROOT
 from labs.core.record import Record
-from labs.course import checks, records, score
+from labs.course import checks, score
 from labs.course.answers import Answers, Prediction
 from labs.course.build import Exercise
 from labs.course.checks import Outcome
@@ -40,13 +39,12 @@ def result(
         unit, said = (entry.unit, entry.value) if entry else ("", None)
         numbers = [Number(f"Measured, {after}", measured, unit, predicted=said)]
     title = f"{experiment.stem}: {part}" + (" (no prediction given)" if after and not entry else "")
-    kept = records.path(experiment.stem)
     return cards.result(
         title,
         record,
         numbers=numbers,
         table=experiment.summary(record),
-        path=kept.relative_to(ROOT) if kept.is_relative_to(ROOT) else kept,
+        path=f"runs/{experiment.stem}.json",
     )
 
 

@@ -32,8 +32,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("LABS_RUNS", str(tmp_path))
     for name in ("LABS_REVEAL", "LABS_STRICT", "LABS_LEARNER", "COURSE_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TOY_RUN", str(tmp_path))  # marks what a test starts
     yield tmp_path
-    assert processes.leftovers() == []
+    assert toy.marked(str(tmp_path)) == []
 
 
 def open_lab(**overrides: object) -> Lab:
@@ -267,7 +268,8 @@ def test_drill_shows_its_message(capsys: Capture) -> None:
     assert "has no drill 'even'; it has odd" in out
 
 
-def test_scoreboard(capsys: Capture) -> None:
+def test_scoreboard(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "leftovers", list)  # those of other programs on this machine do not count
     lab = open_lab(price_per_hour=3600)
     lab.measure("sum")
     lab.scoreboard()
@@ -285,6 +287,10 @@ def test_scoreboard(capsys: Capture) -> None:
     assert "No process of a run is left." in out
     assert "at 3600 an hour" in out
     assert lab.record is not None
+    left = processes.Leftover(pid=7, run="toy-1-2-3", command="python -m rank")
+    monkeypatch.setattr(processes, "leftovers", lambda: [left])
+    lab.scoreboard()
+    assert "Still running: 7 python -m rank" in capsys.readouterr().out
     row = score.predictions(lab.exercises, lab.store.answers, {"W9.N1.P1": 0.25})[0]
     assert (row["predicted"], row["measured"], row["measured/predicted"]) == (0.5, 0.25, 0.5)
 

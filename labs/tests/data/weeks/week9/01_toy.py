@@ -15,7 +15,7 @@ from labs import course
 from labs.tests import toy
 
 toy.install()
-lab = course.open("week9/01_toy", profile=PROFILE, model=MODEL)
+lab = course.open("week9/01_toy", profile=PROFILE, model=MODEL, tp=TP)
 
 # %% [markdown]
 # ## Predict
@@ -33,12 +33,14 @@ lab.measure("sum", after="W9.N1.P1")
 # %%
 lab.figure("sums", after="W9.N1.P1", scale="linear")
 
+
 # %% {"grade_id": "W9.N1.C1", "points": 2, "solution": true}
 def shard_rows(rows, ranks, rank):
     "Rows [start, stop) of this rank."
     ### BEGIN SOLUTION
     return rows * rank // ranks, rows * (rank + 1) // ranks
     ### END SOLUTION
+
 
 # %%
 lab.check("W9.N1.C1", shard_rows)
