@@ -44,7 +44,7 @@ def environment(
         "Profile": profile,
         "Model": f"{model} ({WEIGHTS.get(weights, weights)})" + (f". {model_note}" if model_note else ""),
         "TP sizes here": ", ".join(map(str, tp_sizes)) or "none",
-        "Measured": "everything labelled measured runs on this machine while you watch",
+        "Measured": "what is labelled measured is run on this machine",
         "Recorded": "; ".join(
             dict.fromkeys(record.label().removeprefix("recorded on ") for record in recorded)
         )

@@ -59,14 +59,17 @@ def columns(table: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in table for name in row))
 
 
-def html_table(table: Sequence[Row], caption: str) -> str:
-    """An accessible table: caption, headers with scope, numbers to the right; "" without rows."""
+def html_table(table: Sequence[Row], caption: str, links: Mapping[str, str] | None = None) -> str:
+    """An accessible table: caption, headers with scope, numbers to the right; "" without rows.
+
+    `links` gives the address for a value of the first column.
+    """
     if not table:
         return ""
     names = columns(table)
     numeric = {name for name in names if _numeric([row.get(name) for row in table])}
     head = "".join(f'<th scope="col"{_align(name in numeric)}>{esc(name)}</th>' for name in names)
-    body = "".join(f"<tr>{_cells(row, names, numeric)}</tr>" for row in table)
+    body = "".join(f"<tr>{_cells(row, names, numeric, links or {})}</tr>" for row in table)
     return (
         f'<div class="scroll"><table><caption>{esc(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -102,8 +105,10 @@ def text_table(table: Sequence[Row]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def _cells(row: Row, names: Sequence[str], numeric: set[str]) -> str:
-    first = f'<th scope="row"{_align(names[0] in numeric)}>{esc(_shown(row, names[0]))}</th>'
+def _cells(row: Row, names: Sequence[str], numeric: set[str], links: Mapping[str, str]) -> str:
+    name = _shown(row, names[0])
+    linked = f'<a href="{esc(links[name])}">{esc(name)}</a>' if name in links else esc(name)
+    first = f'<th scope="row"{_align(names[0] in numeric)}>{linked}</th>'
     rest = (f"<td{_align(name in numeric)}>{esc(_shown(row, name))}</td>" for name in names[1:])
     return first + "".join(rest)
 

@@ -9,6 +9,7 @@ A figure's author only adds traces and axis titles; `figure.render` calls `finis
 Palette: Okabe and Ito, "Color Universal Design" (2008).
 """
 
+import html
 import math
 import textwrap
 from collections.abc import Sequence
@@ -143,14 +144,14 @@ def finish(fig: go.Figure, title: str, labels: Sequence[str] = (), height: int |
     alone, in pixels (default: `PLOT_HEIGHT`, or the layout's own height if the author set one).
     """
     plot_height = height or fig.layout.height or PLOT_HEIGHT
-    subtitle = "<br>".join(wrap(label, _SUBTITLE_CHARS) for label in labels)
+    subtitle = "<br>".join(wrap(html.escape(label, quote=False), _SUBTITLE_CHARS) for label in labels)
     subtitle_lines = subtitle.count("<br>") + 1 if subtitle else 0
     top = 48 + _LINE_PX * subtitle_lines
     legend, legend_px = _legend(fig)
     fig.update_layout(
         template="labs",
         title={
-            "text": title,
+            "text": html.escape(title, quote=False),
             "yref": "container",
             "y": 1,
             "yanchor": "top",
