@@ -98,8 +98,7 @@ class Lab:
         """
         with reporting(f"Measure {part}"):
             is_open = self._gate(after)
-            waiting = part in self.store.answers.hidden and is_open and not again
-            if not waiting or not records.has_part(self.record, part):
+            if again or not self._waiting(part):
                 self._run(part, masked="" if is_open else f"your prediction {after}")
             self.store.hide(part, hidden=not is_open)
             if part not in self._measured:
@@ -177,6 +176,13 @@ class Lab:
         )
         for line in records.keep(self.stem, new):
             display.show_card(cards.note(line))
+
+    def _waiting(self, part: str) -> bool:
+        """Whether a run of this part, with these settings, has not been looked at yet."""
+        record = self.record if part in self.store.answers.hidden else None
+        if record is None or not records.has_part(record, part):
+            return False
+        return record.config == self.experiment.prepare(self._settings()).model_dump(mode="json")
 
     def _settings(self) -> ExperimentConfig:
         if self.config is None:

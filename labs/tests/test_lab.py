@@ -58,14 +58,21 @@ def test_a_measurement_waits_for_its_prediction(capsys: Capture, runs: Path) -> 
     lab = open_lab()
     lab.predict("W9.N1.P1", None, unit="s", because="")
     lab.measure("sum", after="W9.N1.P1")
+    kept = records.own(toy.STEM)
+    lab.measure("sum", after="W9.N1.P1")
+    assert records.own(toy.STEM) == kept  # what waits is not measured again
     lab.figure("sums", after="W9.N1.P1")
     lab.explore("sums", after="W9.N1.P1")
     out = capsys.readouterr().out
-    assert out.count("Hidden until you predict: give W9.N1.P1 a value") == 3
+    assert out.count("Hidden until you predict: give W9.N1.P1 a value") == 4
     assert "summed" not in out
     assert "seconds" not in out
-    kept = records.own(toy.STEM)
     assert kept is not None
+    open_lab(n=6).measure("sum", after="W9.N1.P1")
+    other = records.own(toy.STEM)
+    assert other is not None
+    assert other.config["n"] == 6  # other settings are
+    kept.save(records.path(toy.STEM))
 
     lab.predict("W9.N1.P1", 0.5, unit="s", because="one addition")
     lab.measure("sum", after="W9.N1.P1")  # shows what waits, without running again
