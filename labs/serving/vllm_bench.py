@@ -11,6 +11,7 @@ These internals change between releases: `needs()` lists what is used, and a con
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ def run_vllm_bench(
             what="vLLM benchmark client",
             timeout_s=timeout_s,
             say=say,
-            env={"VLLM_NO_USAGE_STATS": "1"},
+            env={"VLLM_NO_USAGE_STATS": "1", **_no_proxy()},
         )
         found = json.loads(out_path.read_text(encoding="utf-8"))
     if not found["completed"]:
@@ -121,6 +122,13 @@ class NoTokenizer:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the server reported no usage, so vLLM's client wants to count tokens from text")
+
+
+def _no_proxy() -> dict[str, str]:
+    """vLLM's client goes through the environment's proxy, even to the loopback; ours does not."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    hosts = ",".join(host for host in (known, "127.0.0.1", "localhost") if host)
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def _more(rate: float | None, concurrency: int | None) -> str:
