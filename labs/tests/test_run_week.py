@@ -145,8 +145,9 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError("it did not happen")
 
 
-def test_a_killed_run_leaves_no_process(root: Path, tmp_path: Path) -> None:
-    """SIGKILL to the runner while the notebook's measurement has a process of its own."""
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_process(root: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    """The runner is killed, or gets Ctrl-C, while the notebook's measurement has a process of its own."""
     variant(root, 'lab.measure("wait")')
     code = (
         "from pathlib import Path\n"
@@ -165,8 +166,8 @@ def test_a_killed_run_leaves_no_process(root: Path, tmp_path: Path) -> None:
 
     until(waiting)
     assert len(family()) >= 4  # the runner, papermill, the kernel, the measurement's child
-    os.kill(runner.pid, signal.SIGKILL)
-    runner.wait()
+    os.kill(runner.pid, sent)
+    runner.wait(30)
     until(lambda: not family(), 30)
     run_notebook.clear_scratch()
 
