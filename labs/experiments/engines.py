@@ -39,6 +39,8 @@ def tp_sizes(config: ExperimentConfig, asked: Sequence[int] | None) -> tuple[int
 
 def engine_config(config: ExperimentConfig, model: ModelSource, tp: int, **settings: Any) -> EngineConfig:
     """The engine of one TP size with the profile's limits; `settings` win over them."""
+    limits = {**LIMITS[config.profile], **settings}
+    limits["max_model_len"] = min(limits["max_model_len"], model.config["max_position_embeddings"])
     return EngineConfig(
         model_path=model.path,
         weights=model.weights,
@@ -46,7 +48,7 @@ def engine_config(config: ExperimentConfig, model: ModelSource, tp: int, **setti
         profile=config.profile,
         tp=tp,
         seed=config.seed,
-        **{**LIMITS[config.profile], **settings},
+        **limits,
     )
 
 
