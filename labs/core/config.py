@@ -63,8 +63,14 @@ def load(cls: type[C], experiment: str, profile: str, **overrides: Any) -> C:
     try:
         return cls.model_validate({"profile": profile, **block, **given})
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"]) or "settings"
-        origin = "given" if fault["loc"] and fault["loc"][0] in given else f"{shown}, {profile}, {name}"
-        known = f"; known fields: {', '.join(cls.model_fields)}" if fault["type"] == "extra_forbidden" else ""
-        raise UserError(f"{field}: {fault['msg']}, found {fault.get('input')!r} ({origin}){known}") from None
+        raise UserError(_fault(error, cls, given, f"{shown}, {profile}, {name}")) from None
+
+
+def _fault(error: ValidationError, cls: type[ExperimentConfig], given: dict[str, Any], file: str) -> str:
+    """The first fault in one line; a misspelt field before the field that is missing because of it."""
+    fault = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    field = ".".join(str(part) for part in fault["loc"]) or "settings"
+    origin = "given" if fault["loc"] and fault["loc"][0] in given else file
+    found = "" if fault["type"] == "missing" else f", found {fault.get('input')!r}"
+    known = f"; known fields: {', '.join(cls.model_fields)}" if fault["type"] == "extra_forbidden" else ""
+    return f"{field}: {fault['msg']}{found} ({origin}){known}"

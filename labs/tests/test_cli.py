@@ -1,0 +1,117 @@
+"""The command line: a mistake in the call is one line and exit code 2; nothing has been started."""
+
+import json
+
+import pytest
+
+from labs.cli import main, table
+from labs.core import config
+from labs.core.errors import RunFailed
+from labs.experiments import base, registry
+
+MISTAKES = {
+    "TP does not divide": (
+        ["scaling", "--profile", "cpu", "--tp", "3"],
+        "TP=3 does not divide 8 attention heads",
+    ),
+    "the same TP twice": (["scaling", "--profile", "cpu", "--tp", "2", "2"], "wants different sizes"),
+    "TP is no number": (["scaling", "--tp", "two"], "invalid int value: 'two'"),
+    "missing model folder": (["scaling", "--model", "/nowhere/at/all"], "no model folder '/nowhere/at/all'"),
+    "unknown profile": (["scaling", "--profile", "tpu"], "unknown profile 'tpu'; use auto, cpu or gpu"),
+    "output in no folder": (["scaling", "--out", "/nowhere/at/all.json"], "cannot write the Record"),
+    "unknown command": (["scalin"], "invalid choice: 'scalin'"),
+    "no command": ([], "required: COMMAND"),
+    "unknown part": (["scaling", "--part", "latency"], "has no part 'latency'; it has scaling"),
+    "unknown week": (["run", "week99"], "unknown week 'week99'"),
+    "no such Record": (["keep", "/nowhere/at/all.json", "--name", "x"], "cannot read the Record"),
+    "bad number of repeats": (["scaling", "--all-reduce-repeats", "1"], "greater than or equal to 5"),
+}
+
+
+@pytest.mark.parametrize(("argv", "says"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(argv, says, capsys):
+    assert main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert says in printed.err
+
+
+def test_gpus_that_are_not_there(capsys, monkeypatch):
+    from labs.cluster import hardware
+
+    here = hardware.detect()
+    monkeypatch.setattr(hardware, "detect", lambda: here.model_copy(update={"gpus": []}))
+    assert main(["scaling", "--profile", "gpu"]) == 2
+    assert "needs a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cpu: {03_scaling_benchmark: {tp: [1, 2]", "not valid YAML"),
+        ("- just\n- a list\n", "must hold the profiles"),
+        ("cpu: {}\n", "has no settings for 03_scaling_benchmark"),
+        ("cpu: {03_scaling_benchmark: {gpus: 4}}\n", "gpus: Extra inputs are not permitted"),
+        ("cpu: {03_scaling_benchmark: {saturated: lots}}\n", "saturated"),
+    ],
+)
+def test_a_broken_config_file_is_one_line_that_names_the_file(text, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "week5").mkdir()
+    (tmp_path / "week5" / "config.yaml").write_text(text)
+    monkeypatch.setattr(config, "WEEKS", tmp_path)
+    assert main(["scaling", "--profile", "cpu"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "config.yaml" in err
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not a Record of schema"),
+        (json.dumps({"schema_version": "labs.record/9"}), "found 'labs.record/9'"),
+        (json.dumps({"schema_version": "labs.record/1", "experiment": "x"}), "broken Record"),
+    ],
+)
+def test_a_broken_record_is_one_line_that_names_the_file(text, says, tmp_path, capsys):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    assert main(["keep", str(path), "--name", "x"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "broken.json" in err
+    assert says in err
+
+
+def test_a_failed_run_is_exit_code_1_with_the_details_before_its_one_line(monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise RunFailed("rank 1 of 2 failed: ValueError: wrong", "Traceback of rank 1")
+
+    monkeypatch.setattr(base, "run", fail)
+    assert main(["scaling", "--profile", "cpu"]) == 1
+    assert capsys.readouterr().err == "Traceback of rank 1\nfailed: rank 1 of 2 failed: ValueError: wrong\n"
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(monkeypatch, capsys):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base, "run", interrupt)
+    assert main(["scaling", "--profile", "cpu"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_experiment_has_settings_for_both_profiles():
+    for experiment in registry.all_experiments():
+        for profile in config.PROFILES:
+            assert config.load(experiment.config, experiment.stem, profile).profile == profile
+
+
+def test_the_table_shows_what_was_not_measured():
+    text = table([{"TP": 1, "tok/s": 1234.5}, {"TP": 2, "tok/s": None}])
+    assert "not measured" in text
+    assert "1,234" in text
