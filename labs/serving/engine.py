@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,17 +37,16 @@ class EngineConfig(BaseModel):
     weights: Literal["real", "dummy", "tiny"] = "real"
     has_tokenizer: bool = True  # False: token ids in and out, nothing is detokenised
     profile: Profile = "cpu"
-    tp: int = Field(1, ge=1)
+    tp: int = Field(default=1, ge=1)
+    # auto: float32 on the CPU, so that every TP size writes the same greedy tokens; the checkpoint's on a GPU
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     seed: int = 0
-    max_model_len: int = Field(2048, ge=1)  # tokens, prompt and answer together
-    max_num_seqs: int = Field(64, ge=1)  # sequences in one step at most
+    max_model_len: int = Field(default=2048, ge=1)  # tokens, prompt and answer together
+    max_num_seqs: int = Field(default=64, ge=1)  # sequences in one step at most
     max_num_batched_tokens: int | None = None  # tokens in one step at most
     enforce_eager: bool | None = None  # None: eager on the CPU, CUDA graphs on a GPU
-    gpu_memory_utilization: float = Field(
-        0.85, gt=0, le=1
-    )  # GPU: share of the memory for weights and KV cache
-    kv_cache_gib: int = Field(1, ge=1)  # CPU: KV cache of each rank
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)  # GPU: for weights and KV cache
+    kv_cache_gib: int = Field(default=1, ge=1)  # CPU: KV cache of each rank
     disable_custom_all_reduce: bool = False
     enable_prefix_caching: bool = False
     enable_chunked_prefill: bool | None = None
@@ -93,7 +93,7 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     return {
         "model": config.model_path,
         "tensor_parallel_size": config.tp,
-        "dtype": config.dtype,
+        "dtype": "float32" if config.dtype == "auto" and config.profile == "cpu" else config.dtype,
         "seed": config.seed,
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
@@ -106,11 +106,21 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     }
 
 
+def check_model(config: EngineConfig) -> None:
+    """UserError if the model is to be a folder and is none; a hub name is left to vLLM."""
+    folder = Path(config.model_path)
+    named = not config.model_path.startswith(("/", ".", "~")) and config.model_path.count("/") == 1
+    if not (folder / "config.json").is_file() and (folder.is_dir() or not named):
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise UserError(f"the model folder {folder} {what}; give a folder with a model or a hub name")
+
+
 def open_engine(config: EngineConfig) -> Any:
     """This rank's `vllm.LLM`. Collective: every rank of the launch calls it, with world_size == config.tp.
 
-    UserError for an argument that this vLLM does not know, or a launch of another size.
+    UserError for a missing model, an argument that this vLLM does not know, or a launch of another size.
     """
+    check_model(config)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != config.tp:
         raise UserError(f"an engine at TP={config.tp} needs {config.tp} ranks; this launch has {world}")

@@ -21,7 +21,6 @@ def memory_figures(llm: Any) -> dict[str, int | None]:
     `weight_bytes`, `kv_bytes`, `rss_bytes` (the whole process), `allocated_bytes` (torch's on the GPU; None
     on a CPU). On a CPU the KV cache counts in full but occupies memory only as far as it was written.
     """
-    import psutil
     import torch
 
     cache = llm.llm_engine.vllm_config.cache_config
@@ -30,9 +29,16 @@ def memory_figures(llm: Any) -> dict[str, int | None]:
         "weight_bytes": sum(row["bytes"] for row in weight_table(llm)),
         "kv_bytes": held,
         "kv_tokens": cache.num_gpu_blocks * cache.block_size,
-        "rss_bytes": psutil.Process().memory_info().rss,
+        "rss_bytes": resident_bytes(),
         "allocated_bytes": torch.cuda.memory_allocated() if torch.cuda.is_available() else None,
     }
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes, pages shared with other processes included."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
 
 
 def _kv_bytes(worker: Any) -> int:
