@@ -1,0 +1,1 @@
+"""Checks of Week 5, one module a notebook."""

@@ -1,0 +1,1 @@
+"""Figures of Week 5, one module a notebook."""
