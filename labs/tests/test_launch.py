@@ -187,6 +187,24 @@ def test_a_signal_to_the_parent_leaves_nothing(
         clean_up(token, parent)
 
 
+def test_ranks_die_with_the_parent_even_without_the_guard(token: str, tmp_path: Path) -> None:
+    parent = start_python(PARENT, TARGETS + "hang", token, runs=tmp_path)
+    try:
+        read_until(parent, "hanging", times=2)
+        os.kill(next(pid for pid in with_token(token) if b"guard.py" in _command(pid)), signal.SIGKILL)
+        parent.kill()
+        assert wait_until(lambda: not [pid for pid in with_token(token) if b"cluster.rank" in _command(pid)])
+    finally:
+        clean_up(token, parent)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_a_kernel_survives_an_interrupt_and_a_restart_leaves_nothing(token: str, tmp_path: Path) -> None:
     manager_module = pytest.importorskip("jupyter_client.manager")
     pytest.importorskip("ipykernel")

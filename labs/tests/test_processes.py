@@ -109,8 +109,8 @@ def test_a_forked_copy_of_the_owner_does_not_hold_the_guard_back(token: str) -> 
 def test_the_run_ends_even_if_somebody_killed_the_guard(token: str) -> None:
     with guarded(f"run{token}") as guard:
         guard.spawn(["sleep", token])
-        [watcher] = [pid for pid in with_token(token) if "guard.py" in _command(pid)]
-        os.kill(watcher, signal.SIGKILL)
+        assert wait_until(lambda: bool(_guards(token)))  # exec() may still be under way
+        os.kill(_guards(token)[0], signal.SIGKILL)
     assert with_token(token) == []
 
 
@@ -228,5 +228,5 @@ def test_ports() -> None:
         port_is_free(99999)
 
 
-def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+def _guards(token: str) -> list[int]:
+    return [pid for pid in with_token(token) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
