@@ -23,6 +23,7 @@ _REPORTS = (
     "died unexpectedly",
     "EngineDeadError",
     "EngineCore encountered",
+    "Executor failed",
     "See root cause above",
     "cancelled",
 )
@@ -36,12 +37,20 @@ class _Line:
     text: str
 
 
+@dataclass(frozen=True)
+class _Fault:
+    depth: int
+    process: str
+    text: str
+
+
 def reason(log: str) -> str | None:
     """One line that says why, or None if the log holds neither an exception nor an error."""
     lines = [_split(line) for line in log.splitlines() if line.strip()]
-    found = [(depth, at, text) for at in range(len(lines)) for depth, text in _faults(lines, at)]
+    found = [fault for at in range(len(lines)) if (fault := _fault(lines, at))]
     if found:
-        return _short(max(found)[2])
+        deepest = [fault for fault in found if fault.depth == max(one.depth for one in found)]
+        return _short([fault.text for fault in deepest if fault.process == deepest[0].process][-1])
     died = [line.text.strip() for line in lines if "died unexpectedly" in line.text]
     if died or any("engine core exited unexpectedly" in line.text for line in lines):
         return (
@@ -69,25 +78,26 @@ def _split(line: str) -> _Line:
     process = _PROCESS.match(line)
     rest = line[process.end() :] if process else line
     level = _LEVEL.match(rest)
-    name = re.sub(r"_(TP|DP|PP)\d+.*$", "", process["name"]) if process else ""
+    name = process["name"] if process else ""
     return _Line(name, level["level"] if level else "", rest[level.end() :] if level else rest)
 
 
-def _faults(lines: list[_Line], at: int) -> list[tuple[int, str]]:
-    """The fault that this line states, with the depth of its process, or nothing."""
+def _fault(lines: list[_Line], at: int) -> _Fault | None:
+    """The fault that this line states, or None."""
     line = lines[at]
     if line.level in ("DEBUG", "INFO", "WARNING"):  # vLLM also logs exceptions that do no harm
-        return []
+        return None
     if usage := _USAGE.match(line.text.strip()):
-        return [(3, usage["text"])]
+        return _Fault(len(_DEPTH) + 1, "", usage["text"])
     match = _EXCEPTION.match(line.text)
     if not match or any(report in line.text for report in _REPORTS):
-        return []
+        return None
     kind, text = match["type"].rpartition(".")[2], (match["text"] or "").strip()
     if kind in ("SystemExit", "KeyboardInterrupt", "CancelledError"):
-        return []
+        return None
     if "validation error" in text and at + 1 < len(lines):  # pydantic puts what it says on the next lines
         said = [following.text.strip() for following in lines[at + 1 : at + 4]]
         stated = next((one for one in said if one.startswith("Value error, ")), said[0])
         text = re.sub(r" \[type=.*", "", stated.removeprefix("Value error, "))
-    return [(_DEPTH.get(line.process, 0), f"{kind}: {text}" if text else kind)]
+    depth = _DEPTH.get(line.process.partition("_")[0], 0)
+    return _Fault(depth, line.process if depth else "", f"{kind}: {text}" if text else kind)

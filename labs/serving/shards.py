@@ -28,7 +28,7 @@ def memory_figures(llm: Any) -> dict[str, int | None]:
     return {
         "weight_bytes": sum(row["bytes"] for row in weight_table(llm)),
         "kv_bytes": held,
-        "kv_tokens": cache.num_gpu_blocks * cache.block_size,
+        "kv_tokens": cache.kv_cache_size_tokens,
         "rss_bytes": resident_bytes(),
         "allocated_bytes": torch.cuda.memory_allocated() if torch.cuda.is_available() else None,
     }
