@@ -39,9 +39,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     """One server at TP=2 for the tests below; the last of them kills a worker of it."""
     log = tmp_path_factory.mktemp("log") / "server.log"
     with VllmServer(tiny(tp=2), log=log, timeout=TIMEOUT) as running:
-        yield running
-        running.kill("server")  # whatever state the tests left: the end then reports nothing
         pids = running.pids()
+        yield running
+        running.kill("server")  # the last test has left it dead: the end then reports nothing
     assert gone(pids)
 
 
@@ -122,7 +122,6 @@ def test_an_occupied_port_is_named(server: VllmServer) -> None:
 
 @pytest.mark.vllm
 def test_the_death_of_a_worker_is_said(server: VllmServer) -> None:
-    pids = server.pids()
     os.kill(server.pids("worker")[1], 9)
     failure = wait_dead(server)
     assert "died unexpectedly (exit code: -9)" in str(failure)
