@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from labs.core.errors import UserError
+from labs.serving.workload import check_seed
 
 
 def poisson(n: int, rate: float, seed: int = 0, *, rescale: bool = True) -> list[float]:
@@ -24,6 +25,7 @@ def poisson(n: int, rate: float, seed: int = 0, *, rescale: bool = True) -> list
 def gamma(n: int, rate: float, burstiness: float, seed: int = 0, *, rescale: bool = True) -> list[float]:
     """Arrival times with gamma-distributed gaps; `rescale=False` leaves the sum of the gaps as drawn."""
     _check(n, rate)
+    check_seed(seed)
     if not burstiness > 0:
         raise UserError(
             f"burstiness must be greater than 0 (1 is Poisson, less is burstier), found {burstiness}"

@@ -164,7 +164,7 @@ def _short(who: str, found: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m labs.serving.compare",
-        description="Run our load client and vLLM's own in turn against one server, and say whether they agree.",
+        description="Run our load client and vLLM's own in turn on one server, and say whether they agree.",
     )
     parser.add_argument(
         "--model", required=True, help="tiny, a local folder or a hub name; with --url, its served name"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from labs.core.errors import UserError
-from labs.serving.workload import Request
+from labs.serving.workload import Request, check_seed
 
 
 class Trace(NamedTuple):
@@ -40,6 +40,7 @@ def sharegpt(
     longer prompt or a longer total are passed over, with vLLM's limits. UserError if fewer than `n` are left.
     """
     path = Path(path)
+    check_seed(seed)
     data = _parse(path, _read(path), "")
     if not isinstance(data, list) or not data:
         raise UserError(f"{path} must hold a JSON list of conversations, found {_kind(data)}")
@@ -83,6 +84,7 @@ def mooncake(
     Source: Qin et al., Mooncake, arXiv 2407.00079, and its published traces.
     """
     path = Path(path)
+    check_seed(seed)
     if not speed > 0:
         raise UserError(f"speed must be above 0, found {speed}")
     blocks = _Blocks(vocab, block_size, seed)

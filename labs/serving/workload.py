@@ -74,6 +74,7 @@ def random_lengths(
     `range_ratio` r is in [0, 1), one number or {"input": r, "output": r}. The first `shared_prefix` tokens
     are the same in every prompt and count as part of its length.
     """
+    check_seed(seed)
     _check_sizes(n, input_tokens, output_tokens, vocab, clients, shared_prefix)
     input_ratio, output_ratio = _ratios(range_ratio)
     rng = np.random.default_rng(seed)
@@ -96,6 +97,7 @@ def mixed(
     n: int, classes: Sequence[TrafficClass], vocab: int, seed: int = 0, *, clients: int = 1
 ) -> list[Request]:
     """`n` requests of several classes in random order; each class has its share of `n`, to one request."""
+    check_seed(seed)
     if not classes:
         raise UserError("a mixed workload needs at least one class, found none")
     names = [c.name for c in classes]
@@ -116,6 +118,12 @@ def mixed(
 def total_tokens(requests: Sequence[Request]) -> tuple[int, int]:
     """Input and output tokens of the whole workload."""
     return sum(len(r.prompt_token_ids) for r in requests), sum(r.max_tokens for r in requests)
+
+
+def check_seed(seed: int) -> None:
+    """numpy takes whole numbers from 0 as seeds."""
+    if seed < 0:
+        raise UserError(f"a seed must be a whole number from 0, found {seed}")
 
 
 def _apportion(n: int, shares: Sequence[float]) -> list[int]:

@@ -51,6 +51,7 @@ def test_constant_and_at_once():
     lambda: arrivals.poisson(5, rate=math.inf),
     lambda: arrivals.constant(-1, rate=1),
     lambda: arrivals.gamma(5, rate=1, burstiness=0),
+    lambda: arrivals.poisson(5, rate=1, seed=-1),
     lambda: arrivals.gamma(5, rate=1, burstiness=math.nan),
 ])  # fmt: skip
 def test_bad_input_is_a_user_error_of_one_line(call):

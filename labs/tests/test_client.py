@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import statistics
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -260,6 +262,14 @@ def test_it_may_be_called_where_an_event_loop_runs_already():
         thread.start()
         thread.join()
     assert found == [0]
+
+
+def test_importing_the_client_brings_neither_torch_nor_vllm():
+    code = (
+        "import sys, labs.serving.client, labs.serving.traces, labs.serving.arrivals, labs.serving.results;"
+        "sys.exit(sorted({'torch', 'vllm', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(("changes", "words"), [

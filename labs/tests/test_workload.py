@@ -75,6 +75,9 @@ def test_mixed_keeps_the_shares_and_shuffles():
     (lambda: workload.random_lengths(1, 8, 8, 1.0, VOCAB), "range_ratio"),
     (lambda: workload.random_lengths(1, 8, 8, {"input": 0.1}, VOCAB), "range_ratio"),
     (lambda: workload.mixed(4, [], VOCAB), "at least one class"),
+    (lambda: workload.fixed(1, 8, 8, VOCAB, seed=-1), "a seed must be"),
+    (lambda: workload.mixed(4, [], VOCAB, seed=-1), "a seed must be"),
+    (lambda: traces.mooncake("none", VOCAB, seed=-1), "a seed must be"),
 ])  # fmt: skip
 def test_bad_sizes_are_user_errors(call, words):
     with pytest.raises(UserError, match=words):
