@@ -122,9 +122,9 @@ class Record(_Model):
     def label(self) -> str:
         """Where the numbers come from, in one line, for a figure's subtitle."""
         origin = self.provenance
-        weights = {"real": "", "dummy": ", dummy weights", "tiny": ", tiny model"}[origin.weights]
+        model = {"real": origin.model, "dummy": f"{origin.model}, dummy weights", "tiny": "tiny model"}
         hardware = origin.hardware.get("summary", "unknown hardware")
-        return f"{origin.source} on {hardware}, {origin.model}{weights}, {self.created[:10]}"
+        return f"{origin.source} on {hardware}, {model[origin.weights]}, {self.created[:10]}"
 
     def save(self, path: Path | str) -> Path:
         """Write the Record as JSON, whole or not at all."""
