@@ -8,6 +8,7 @@ A raw bundle of the same type would leave the old plot standing, because plotly'
 once (7.1, `renderModel` returns if there is a graph); a blank card of its height in between makes a new one.
 """
 
+import itertools
 import json
 import sys
 from typing import Any
@@ -26,6 +27,7 @@ CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
 _FALLBACK_BYTES = 200_000  # a bigger figure is not written a second time
+_numbers = itertools.count(1)  # a figure that is shown twice needs two ids on one page
 
 
 class Shown:
@@ -81,7 +83,7 @@ def plot_bundle(rendered: Rendered) -> dict[str, Any]:
         "text/plain": f"Figure: {rendered.title}. {rendered.sentence}",
     }
     if len(text) < _FALLBACK_BYTES:
-        bundle["text/html"] = plot_div(rendered, f"labs-{rendered.name}", plotlyjs="cdn")
+        bundle["text/html"] = plot_div(rendered, f"labs-{rendered.name}-{next(_numbers)}", plotlyjs="cdn")
     return bundle
 
 

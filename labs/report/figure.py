@@ -2,6 +2,10 @@
 
 A complete one, as labs/report/week5/scaling_benchmark.py would hold it:
 
+    import statistics
+
+    import plotly.graph_objects as go
+
     from labs.report import figure, theme
     from labs.report.figure import Control, FigureSpec
 

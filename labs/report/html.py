@@ -112,7 +112,7 @@ def overview(entries: Sequence[Entry]) -> str:
         {
             "notebook": entry.stem,
             "what it asks": entry.title,
-            "status": entry.status,
+            "status": _status(entry),
             "seconds": None if entry.seconds is None else round(entry.seconds),
             "points": "" if entry.points is None else " of ".join(format_value(p) for p in entry.points),
             "gates passed": _gates(entry.record),
@@ -128,7 +128,7 @@ def section(entry: Entry) -> str:
     took = "" if entry.seconds is None else f" in {entry.seconds:.0f} s"
     sources = [f'<p class="dim">{esc(record.label())}</p>' for record in _sources(entry)]
     body = (
-        f"<p>{esc(entry.stem)}: <b>{esc(entry.status)}</b>{took}.</p>"
+        f"<p>{esc(entry.stem)}: <b>{esc(_status(entry))}</b>{took}.</p>"
         + (f'<pre class="failed">{esc(entry.message)}</pre>' if entry.message else "")
         + (cards.badges(entry.record) if entry.record else "<p>Nothing was measured.</p>")
         + html_table(entry.results, "Key results")
@@ -170,6 +170,10 @@ def _figure(entry: Entry, spec: FigureSpec) -> str:
 
 def _sources(entry: Entry) -> list[Record]:
     return [*([entry.record] if entry.record else []), *entry.recorded]
+
+
+def _status(entry: Entry) -> str:
+    return entry.status if entry.status == "ok" else entry.status.upper()
 
 
 def _gates(record: Record | None) -> str:

@@ -76,7 +76,7 @@ def empty_figure(reason: str) -> go.Figure:
     fig = go.Figure(layout={"meta": {"empty": reason}, "height": 120})
     fig.update_xaxes(visible=False, range=[0, 1]).update_yaxes(visible=False, range=[0, 1])
     return fig.add_annotation(
-        text=theme.wrap(reason, 80),
+        text=theme.wrap(reason, 56),
         x=0.5,
         y=0.5,
         xref="paper",
@@ -93,7 +93,10 @@ def empty_reason(fig: go.Figure) -> str | None:
 
 
 def mark_missing(fig: go.Figure, xs: Sequence[Any], y: float = 0, **where: Any) -> go.Figure:
-    """Write "not measured" upright at each x (for bars, whose gaps do not explain themselves)."""
+    """Write "not measured" upright at each x, for bars, whose gaps do not explain themselves.
+
+    `where` goes to add_annotation: `xshift` (pixels) moves it into the missing bar's place in a group.
+    """
     for x in xs:
         fig.add_annotation(
             text=NOT_MEASURED,

@@ -29,7 +29,8 @@ padding:0 7px;font-size:12px;font-weight:600;margin:0 6px 0 0;white-space:nowrap
 .labs.labs .numbers b{display:block;font-size:21px;font-weight:600;line-height:1.25}
 .labs.labs .numbers li{margin:0;max-width:17rem}
 .labs.labs .scroll{overflow-x:auto}
-.labs.labs table{border-collapse:collapse;margin:6px 0;font-size:13px;color:var(--fg)}
+.labs.labs table{border-collapse:collapse;min-width:min(22rem,100%);margin:6px 0;
+font-size:13px;color:var(--fg)}
 .labs.labs caption{caption-side:top;text-align:left;color:var(--dim);padding:2px 0;font-size:13px}
 .labs.labs th,.labs.labs td{padding:3px 12px 3px 0;text-align:left;vertical-align:top;
 border:0;border-bottom:1px solid var(--line);font-weight:400;background:none;white-space:normal}

@@ -66,8 +66,8 @@ def draw(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -
 
 def sentence(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -> str:
     (_, first), (_, second), *_ = points(records[0])
-    second, first = figure.format_value(second), figure.format_value(first)
-    return f"TP=2 writes {second} tokens/s, TP=1 {first} ({scale}, up to {most})."
+    two, one = figure.format_value(second), figure.format_value(first)
+    return f"TP=2 writes {two} tokens/s, TP=1 {one} ({scale}, up to {most})."
 
 
 def table(records: Any, predictions: Any, scale: str = "linear", most: int = 4) -> figure.Table:
