@@ -5,13 +5,17 @@ on standard error, never a traceback.
 """
 
 import argparse
+import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from labs.cluster import hardware
+from labs.core import atomic
 from labs.core import config as configuration
 from labs.core.errors import RunFailed, UserError
 from labs.core.record import Record
@@ -116,6 +120,11 @@ def _course_commands(commands: Any) -> None:
     keep.add_argument("--note", default="", help="one sentence that a reader needs beside the numbers")
     keep.set_defaults(call=_keep)
 
+    bench = commands.add_parser("vllm-json", help="write a Record's load runs as vLLM's own benchmark JSON")
+    bench.add_argument("record", type=Path, help="a Record with requests, such as that of `concurrent`")
+    bench.add_argument("--out", type=Path, required=True, metavar="DIR", help="one file a load run goes here")
+    bench.set_defaults(call=_vllm_json)
+
     sweep = commands.add_parser("sweep", help="end processes that an earlier run left behind")
     sweep.set_defaults(call=_sweep)
 
@@ -149,6 +158,31 @@ def _keep(arguments: argparse.Namespace) -> int:
     path = recorded_dir(week) / f"{name}.{arguments.name}.json"
     record.as_recorded(arguments.note).save(path)
     print(path.relative_to(ROOT))
+    return 0
+
+
+def _vllm_json(arguments: argparse.Namespace) -> int:
+    from labs.serving.results import vllm_json
+
+    record = Record.load(arguments.record)
+    loads = [row for row in record.rows("load") if "run" in row]  # other experiments' `load` is an engine's
+    if not loads:
+        raise UserError(
+            f"{arguments.record} holds no load runs; the Record of `python -m labs concurrent` does"
+        )
+    date = datetime.fromisoformat(record.created)
+    for load in loads:
+        found = vllm_json(
+            record.rows("request", run=load["run"]),
+            model_id=record.provenance.model,
+            request_rate=load.get("rate"),
+            max_concurrency=load.get("concurrency"),
+            label=load["run"],
+            date=date,
+        )
+        path = arguments.out / f"{re.sub('[^A-Za-z0-9.]+', '-', load['run'])}.json"
+        atomic.write_text(path, json.dumps(found, allow_nan=False) + "\n")
+        print(path)
     return 0
 
 

@@ -23,7 +23,9 @@ Row = dict[str, Any]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="constants"
+    )  # NaN is a fault, not null
 
 
 class Gate(_Model):
@@ -127,9 +129,11 @@ class Record(_Model):
         return f"{origin.source} on {hardware}, {model[origin.weights]}, {self.created[:10]}"
 
     def save(self, path: Path | str) -> Path:
-        """Write the Record as JSON, whole or not at all."""
-        text = json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
-        return atomic.write_text(path, text + "\n")
+        """Write the Record as JSON, whole or not at all; one row a line, so that a diff reads."""
+        data = self.model_dump(mode="json")
+        rows = [_json(row) for row in data.pop("samples")]
+        table = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else "[]"
+        return atomic.write_text(path, _json(data, indent=1)[:-2] + f',\n "samples": {table}\n}}\n')
 
     @classmethod
     def load(cls, path: Path | str) -> "Record":
@@ -154,6 +158,11 @@ class Record(_Model):
             fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"])
             raise UserError(f"{path} is a broken Record: {where}: {fault['msg']}") from None
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    separators = (",", ": ") if indent else (",", ":")
+    return json.dumps(value, indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
 
 
 def _command() -> list[str]:
