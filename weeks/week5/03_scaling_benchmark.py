@@ -5,13 +5,14 @@
 #
 # | | |
 # |---|---|
-# | Time | 60 to 90 minutes; of these the machine measures about 1 on two CPU cores, about 5 on four GPUs |
+# | Time | 60 to 90 minutes; of these the machine measures about 1 on two CPU cores, about 4 on four GPUs |
 # | Devices | one is enough to see recorded runs; two or more to measure a speed-up of your own |
 # | Cost | nothing on your own machine; on a rented one its price an hour, which the scoreboard takes into account |
 # | You need | [tensor parallelism](../../weeks/week5/README.md#tensor-parallelism) and [the decode floor](../../weeks/week5/README.md#the-decode-floor) from the guide; notebook 01 helps |
 #
-# **On a CPU** this is real vLLM for the CPU with a tiny model, and every rank is a process. The notebook then shows
-# how to measure scaling. No speed in it is a GPU's, and the model is too small to gain anything.
+# **On a CPU** this is real vLLM for the CPU with a tiny model, and a rank is a process with one thread. The notebook
+# then shows how to measure scaling: no speed in it, and no speed-up, is a GPU's. Beside your run the figures draw
+# recorded ones of real GPUs, dashed or pale, and labelled.
 
 # %% tags=["parameters"]
 PROFILE = "auto"
@@ -30,7 +31,7 @@ lab = course.open("week5/03_scaling_benchmark", profile=PROFILE, model=MODEL, tp
 # Both mean nothing without the load, so there are three:
 #
 # - **saturated**: the batch stays full. Throughput counts.
-# - **medium**: a quarter of that or less.
+# - **medium**: a quarter of that batch, or less.
 # - **single**: one sequence, one token at a time. Latency counts, and the rate is that of decode alone.
 #
 # Four habits keep the numbers honest. Check first that TP=N computes what TP=1 computes, as notebook 01 does: a wrong
@@ -45,8 +46,8 @@ lab = course.open("week5/03_scaling_benchmark", profile=PROFILE, model=MODEL, tp
 
 # %% grade_id="W5.N3.P1" points=1 solution=true
 ### BEGIN SOLUTION
-speedup_at_tp2 = 0.8
-because = "On a CPU two ranks share the cores and wait for each other; on GPUs I would say 1.6."
+speedup_at_tp2 = 1.2
+because = "A second rank brings a second core, but every layer now waits twice; on GPUs I would say 1.6."
 ### END SOLUTION
 lab.predict("W5.N3.P1", speedup_at_tp2, unit="x", because=because)
 
@@ -85,12 +86,13 @@ lab.predict("W5.N3.P3", share_percent, unit="%", because=because)
 lab.measure("scaling", after="W5.N3.P3")
 
 # %%
-lab.explore("scaling", after="W5.N3.P1")
+lab.explore("scaling", after="W5.N3.P2")
 
 # %% [markdown]
 # **Read it.** One panel a load; the bars on a point span the repeats. Where they reach across 1, no difference was
-# seen. On GPUs expect a speed-up between 1 and N. On a CPU expect less than 1: the matrices take microseconds, and
-# every layer now waits twice for another process.
+# seen. On GPUs the speed-up usually lies between 1 and N. On a CPU it hangs on the cores: a second rank may bring a
+# second core, and a large batch has work for it; where something else needs that core, the ranks only wait for each
+# other, and TP=2 is slower than TP=1.
 #
 # Then compare the panels. The saturated load usually gains most; the order of the other two is not obvious, because
 # a single stream is the purest memory problem and a medium load is neither that nor a full batch. If two ranges
@@ -109,7 +111,7 @@ lab.figure("step", after="W5.N3.P3")
 # **Read it.** Everything above the black mark is the loss. If the all-reduces cover it, faster messages are the
 # remedy: a better link, a custom all-reduce, a larger batch. If they cover a third, two thirds of the loss stay on
 # an infinitely fast link. Count × time knows only messages whose ranks start together. In a real step a rank may
-# first wait for the other; that waiting stands in "the rest", and on shared cores it can be most of it.
+# first wait for another; that waiting stands in "the rest", and on shared cores it can be most of it.
 #
 # **Exercise C1.** Write the share of communication as a function. **Exercise C2.** Write the model behind the next
 # figure. In a ring, a message of `size` bytes is cut into N parts; a reduce-scatter and an all-gather of `N − 1`
@@ -175,21 +177,22 @@ lab.figure("floor", after="W5.N3.P4")
 # %% [markdown]
 # **Read it.** Compare the parts above the floor. If they stay constant as N grows, something does not split. If they
 # grow, messages or waiting grow faster than anything shrinks. With some billion parameters on a GPU the ratio at
-# TP=1 is small; a tiny model's is not. On a CPU the floor is no law: weights that fit a cache are not read from
-# memory, and ranks share one memory bus.
+# TP=1 is small, because reading is most of the step; a tiny model's step is mostly something else. On a CPU the
+# floor is no law: weights that fit a cache are not read from memory, and ranks share one memory bus.
 #
-# **Explain E1.** A single stream gains 1.9x on four GPUs. Your manager wants links that are twice as fast. The guide
-# has [the numbers](../../weeks/week5/README.md#why-not-four-times): a perfect step of 1.19 ms, a measured one of
-# 2.52 ms, and 57 all-reduces of about 7.3 µs. What can the links buy at most, and what can they not?
+# **Explain E1.** Your manager sees that a single stream does not run four times as fast on four GPUs, and wants links
+# that are twice as fast. Take three numbers of a recorded run at TP=4 from the table under "Where a
+# decode step goes": perfect step, measured step, and count × time. What can the links buy at most, and
+# what can they not?
 
 # %% grade_id="W5.N3.E1" solution=true
 ### BEGIN SOLUTION
 # STUB: answer = ""  # three or four sentences, with numbers
 answer = (
-    "The messages take 57 x 7.3 µs = 0.42 ms of 2.52 ms. If the links halved all of it, the step would take "
-    "2.31 ms, 8 % less, and the speed-up would rise from 1.9 to 2.1. Even free messages leave 2.10 ms, nearly "
-    "1 ms above a perfect step. And small messages pay mostly alpha, which more bandwidth does not lower: the "
-    "rest is a part that does not split, such as gaps between kernels, sampling and the host's scheduler."
+    "On 4x H200 the messages take 57 x 4.4 µs = 0.25 ms of a step of 2.53 ms. If the links halved all of it, the "
+    "step would take 2.41 ms, 5 % less. Even free messages leave 2.28 ms, still 1.1 ms above the perfect step of "
+    "1.16 ms. And small messages pay mostly alpha, which more bandwidth does not lower. The rest does not split: "
+    "gaps between kernels, norms, sampling, the scheduler on the host."
 )
 ### END SOLUTION
 lab.explain("W5.N3.E1", answer)
@@ -210,7 +213,7 @@ lab.explain("W5.N3.E1", answer)
 #
 # **Exercise C3.** Write `karp_flatt`, then read the figure: which panel's `e` grows from TP=2 to TP=4? Above 1, work
 # was added; below 0, the speed-up is superlinear, and a cache or a KV cache too small at TP=1 is the usual reason.
-# If your own values lie far above 1, cut the axis to see the recorded ones.
+# If your own values dwarf the recorded ones, cut the axis.
 
 # %% grade_id="W5.N3.C3" points=2 solution=true
 def karp_flatt(speed: float, ranks: int) -> float:

@@ -3,7 +3,7 @@
 Both draw one panel a run, the learner's own and one recorded, with bars of milliseconds by TP size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -24,7 +24,7 @@ def draw_step(records: Records, predictions: Predictions, beside: str | None) ->
     shown = [record for record in parts.pair(records, beside) if _has_step(record)]
     if not shown:
         return figure.empty_figure(parts.NO_RUN)
-    fig = _run_panels(shown, "on each bar: share of all-reduces")
+    fig = _run_panels(shown, "all-reduces' share of the step")
     for col, record in enumerate(shown, 1):
         source = record.provenance.source
         rows = {_tick(tp): step.step_time(record, tp) for tp in numbers.tp_sizes(record)}
@@ -33,9 +33,7 @@ def draw_step(records: Records, predictions: Predictions, beside: str | None) ->
         _bars(fig, col, known, "rest_ms", f"{source}: the rest of the step", 0, record)
         _bars(fig, col, known, "communication_ms", f"{source}: all-reduces, count × time", 1, record)
         _bars(fig, col, unknown, "step_ms", f"{source}: step, all-reduce not measured", 3, record)
-        for tick, row in known.items():
-            if row["share"]:
-                _above(fig, col, tick, row["step_ms"], f"{row['share']:.1%}")
+        _ticks(fig, col, {tick: f"{row['share']:.1%}" for tick, row in known.items()}, rows)
         fig.add_scatter(
             x=list(rows),
             y=[row["perfect_ms"] for row in rows.values()],
@@ -99,7 +97,7 @@ def draw_floor(records: Records, predictions: Predictions, beside: str | None) -
     shown = [record for record in parts.pair(records, beside) if _has_step(record)]
     if not shown:
         return figure.empty_figure(parts.NO_RUN)
-    fig = _run_panels(shown, "on each bar: step / floor")
+    fig = _run_panels(shown, "step / floor")
     for col, record in enumerate(shown, 1):
         source = record.provenance.source
         rows = {_tick(tp): step.floor(record, tp) for tp in numbers.tp_sizes(record)}
@@ -108,8 +106,7 @@ def draw_floor(records: Records, predictions: Predictions, beside: str | None) -
         _bars(fig, col, known, "floor_ms", f"{source}: floor, weights / bandwidth", 2, record)
         _bars(fig, col, known, "above_ms", f"{source}: above the floor", 5, record)
         _bars(fig, col, unknown, "step_ms", f"{source}: step, floor not measured", 3, record)
-        for tick, row in known.items():
-            _above(fig, col, tick, row["step_ms"], f"{row['ratio']:.3g}×")
+        _ticks(fig, col, {tick: f"{row['ratio']:.3g}×" for tick, row in known.items()}, rows)
     _mark(
         fig, shown, parts.number(predictions, "W5.N3.P4"), 1, "floor_ms", step.floor, 1, "{:.3g}× the floor"
     )
@@ -178,7 +175,7 @@ def _range(record: Record, tp: int) -> str:
 def _run_panels(shown: Records, said: str) -> go.Figure:
     fig = parts.panels([figure.source_label(record) for record in shown], shared=False)
     fig.update_layout(barmode="stack")
-    fig.update_xaxes(title=f"TP size ({said})", type="category")
+    fig.update_xaxes(title=f"TP size, and {said}", type="category")
     fig.update_yaxes(title=theme.axis_title("Decode step, one sequence", "ms"))
     return fig
 
@@ -200,8 +197,11 @@ def _bars(
     )
 
 
-def _above(fig: go.Figure, col: int, tick: str, y: float | None, text: str) -> None:
-    fig.add_annotation(x=tick, y=y, text=text, yanchor="bottom", yshift=2, showarrow=False, row=1, col=col)
+def _ticks(fig: go.Figure, col: int, said: Mapping[str, str], ticks: Iterable[str]) -> None:
+    """A number under each tick, where no bar and no star can hide it."""
+    names = list(ticks)
+    texts = [f"{tick}<br>{said.get(tick, figure.NOT_MEASURED)}" for tick in names]
+    fig.update_xaxes(tickvals=names, ticktext=texts, row=1, col=col)
 
 
 def _mark(
