@@ -15,7 +15,7 @@ _EXCEPTION = re.compile(
 )
 _USAGE = re.compile(r"^(?:usage: )?\S*\.py: error: (?P<text>.+)$")
 _NOISE = re.compile(
-    r"^(nanobind: | - (leaked|\.\.\.) |See https://nanobind|\(APIServer pid=\d+\) INFO .* Route: )"
+    r"nanobind: | - (leaked|\.\.\.) |See https://nanobind|.*resource_tracker|\(APIServer pid=\d+\) INFO .* Route: "
 )
 _REPORTS = (
     "initialization failed",
@@ -62,7 +62,7 @@ def reason(log: str) -> str | None:
     return errors[-1].strip() if errors else None
 
 
-def tail(log: str, lines: int = 40) -> str:
+def tail(log: str, lines: int = 60) -> str:
     """The end of the log, without what libraries say about themselves when a process ends."""
     said = [line for line in log.splitlines() if line.strip() and not _NOISE.match(line)]
     return "\n".join(said[-lines:])
