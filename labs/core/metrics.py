@@ -85,8 +85,13 @@ def tpot(row: Row) -> float | None:
 
 
 def itl(row: Row) -> list[float]:
-    """Inter-token latencies: gaps between chunks that arrived at different times."""
+    """Inter-token latencies: gaps between chunks that arrived at different times.
+
+    Empty for a row that keeps the first and the last token's time alone.
+    """
     times = row.get("token_s") or []
+    if len(times) != row.get("output_tokens"):
+        return []
     return [b - a for a, b in itertools.pairwise(times) if b > a]
 
 

@@ -43,7 +43,7 @@ def result(
         title,
         record,
         numbers=numbers,
-        table=experiment.summary(record),
+        table=(experiment.card or experiment.summary)(record),
         path=f"runs/{experiment.stem}.json",
     )
 

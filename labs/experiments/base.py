@@ -42,6 +42,10 @@ class Experiment:
     config: type[ExperimentConfig]
     parts: Mapping[str, Callable[[Any, Say], Part]]  # in the order in which they run
     summary: Callable[[Record], list[dict[str, Any]]]  # the table that the command and the card print
+    card: Callable[[Record], list[dict[str, Any]]] | None = (
+        None  # the card's, where the summary would give away
+    )
+    # what a notebook asks to predict after the measurement
     drills: Mapping[str, Callable[[Any, Say], str]] = field(default_factory=dict)
     prepare: Callable[[Any], Any] = lambda config: config  # checks, and fills in what the machine decides
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: (

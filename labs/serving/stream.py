@@ -145,7 +145,7 @@ def _reason(error: BaseException, received: int, wanted: int) -> str:
     """One line for the row; says how far the stream had come."""
     after = f" after {received} of {wanted} tokens" if received else ""
     if isinstance(error, StreamError):
-        return f"{error}{after}"
+        return f"{str(error).rstrip('.') if after else error}{after}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
     if isinstance(error, aiohttp.ConnectionTimeoutError):

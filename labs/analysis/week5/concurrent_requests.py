@@ -1,16 +1,16 @@
-"""What a concurrency Record says: the sweep, the knee, fairness, and the server beside the offline engine.
+"""What a concurrency Record says: the sweep, the knee, open loop, fairness, and the server beside the engine.
 
 Rows that the experiment writes:
 
     server   tp, ready_s
     load     run, mode ("alone", "closed", "open", "fairness", "batch", "warm-up"), concurrency, rate (offered
-             requests/s), and the client's own figures: labs.serving.client.LoadResult.row
-    request  labs.core.metrics describes it
+             requests/s), engine_queue_s (mean wait inside the engine), loop_lag_n, and the client's own
+             figures: labs.serving.client.LoadResult.row
+    request  labs.core.metrics describes it; token_s is whole in the closed loop, else first and last token
     offline  repeat, seconds, requests, output_tokens
 """
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from labs.core import metrics
@@ -18,42 +18,78 @@ from labs.core.record import Record
 from labs.core.stats import Summary, jain, percentile, summarize
 
 Row = Mapping[str, Any]
+PERCENTILES = (50, 90, 95, 99)
+LATENCIES: dict[str, Callable[[Row], list[float | None]]] = {  # name -> the samples of one request, seconds
+    "TTFT": lambda row: [metrics.ttft(row)],
+    "TPOT": lambda row: [metrics.tpot(row)],
+    "ITL": lambda row: [*metrics.itl(row)],
+    "E2E": lambda row: [metrics.e2e(row)],
+}
+BURST = 0  # the client that sends all its requests at once
 
 
-def describe(rows: Sequence[Row]) -> str:
-    """One line of progress: throughput and median TTFT."""
-    rate, ttft = (
-        metrics.output_throughput(rows),
-        summarize([metrics.ttft(r) for r in metrics.completed(rows)]),
+def compact(row: Row, *, every_token: bool) -> dict[str, Any]:
+    """A request row as the Record keeps it: times to the microsecond, `token_s` whole or first and last."""
+    times = (
+        row["token_s"] if every_token or len(row["token_s"]) < 2 else [row["token_s"][0], row["token_s"][-1]]
     )
-    if rate is None or ttft.median is None:
-        return "no request completed"
-    return f"{rate:,.0f} output tok/s, median TTFT {ttft.median * 1e3:.1f} ms (n={ttft.n})"
+    rounded = {key: round(value, 6) for key, value in row.items() if isinstance(value, float)}
+    return {**row, **rounded, "token_s": [round(value, 6) for value in times]}
+
+
+def runs(record: Record) -> list[dict[str, Any]]:
+    """What was sent and how late the client was, without anything that a notebook asks to predict."""
+    return [
+        {
+            "load": load["run"],
+            "loop": {"open": "open", "fairness": "open", "batch": "at once"}.get(load["mode"], "closed"),
+            "requests": load["requests"],
+            "failed": load["failed"],
+            "sent late, p99 ms": _ms(load["lag_p99_s"]),
+            "sent late, max ms": _ms(load["lag_max_s"]),
+            "client woke late, max ms": _ms(load["loop_lag_max_s"]),
+        }
+        for load in record.rows("load")
+    ]
+
+
+def samples_ms(record: Record, run: str, latency: str, clock: str = "intended") -> list[float]:
+    """One latency of a run's completed requests, ms. `clock` "sent" counts from the actual send instead."""
+    rows = metrics.completed(timed_from(record.rows("request", run=run), clock))
+    return [1e3 * value for row in rows for value in LATENCIES[latency](row) if value is not None]
+
+
+def timed_from(rows: Sequence[Row], clock: str) -> Sequence[Row]:
+    """The rows as they are ("intended"), or with the clock started when the client did send ("sent")."""
+    return rows if clock == "intended" else [{**row, "intended_s": row["sent_s"]} for row in rows]
 
 
 def point(record: Record, load: Row) -> dict[str, Any]:
-    """One load run as a point of a sweep: throughput in tokens/s and requests/s, latencies in ms with n."""
+    """One load run: throughput in tokens/s and requests/s, median latencies in ms, and the client's lateness.
+
+    `little` is requests/s × mean E2E, the mean number of requests inside. In a closed loop the client cannot
+    be late against a schedule; there `late` is how late its event loop woke, else how late it sent.
+    """
     rows = record.rows("request", run=load["run"])
-    done = metrics.completed(rows)
-    ttft_ms = [1e3 * value for row in done if (value := metrics.ttft(row)) is not None]
-    tpot_ms = [1e3 * value for row in done if (value := metrics.tpot(row)) is not None]
-    limits = {"ttft_s": record.config["slo_ttft_s"], "tpot_s": record.config["slo_tpot_s"]}
+    medians = {name: summarize(samples_ms(record, load["run"], name)) for name in ("TTFT", "TPOT", "E2E")}
+    rate, e2e = metrics.request_throughput(rows), medians["E2E"].mean
+    lag = "loop_lag" if load["mode"] in ("closed", "alone") else "lag"
     return {
         "run": load["run"],
         "mode": load["mode"],
         "concurrency": load["concurrency"],
         "rate": load["rate"],
         "tokens_per_s": metrics.output_throughput(rows),
-        "requests_per_s": metrics.request_throughput(rows),
-        "goodput": metrics.goodput(rows, **limits),
-        "ttft_ms": summarize(ttft_ms),
-        "ttft_p90_ms": percentile(ttft_ms, 90),
-        "tpot_ms": summarize(tpot_ms),
-        "tpot_p90_ms": percentile(tpot_ms, 90),
-        "e2e_ms": summarize([1e3 * value for row in done if (value := metrics.e2e(row)) is not None]),
-        "n": len(done),
-        "lag_p99_s": load["lag_p99_s"],
-        "lag_max_s": load["lag_max_s"],
+        "requests_per_s": rate,
+        "ttft_ms": medians["TTFT"],
+        "tpot_ms": medians["TPOT"],
+        "e2e_ms": medians["E2E"],
+        "n": len(metrics.completed(rows)),
+        "little": rate * e2e / 1e3 if rate is not None and e2e is not None else None,
+        "engine_queue_ms": _ms(load.get("engine_queue_s")),
+        "late_p99_ms": _ms(load[f"{lag}_p99_s"]),
+        "late_max_ms": _ms(load[f"{lag}_max_s"]),
+        "late_n": load.get("loop_lag_n") if lag == "loop_lag" else load["requests"],
     }
 
 
@@ -62,72 +98,152 @@ def sweep(record: Record, mode: str) -> list[dict[str, Any]]:
     return [point(record, load) for load in record.rows("load", mode=mode)]
 
 
-def knee(points: Sequence[Mapping[str, Any]], share: float = 0.9) -> Mapping[str, Any] | None:
-    """The knee of a closed-loop sweep: the lowest concurrency with `share` of the best throughput.
+def knee(record: Record) -> metrics.Knee | None:
+    """The knee of the closed loop by Kleinrock's power, requests/s over median E2E."""
+    points = sweep(record, "closed")
+    return metrics.knee((p["concurrency"], p["requests_per_s"], p["e2e_ms"].median) for p in points)
 
-    Past it more clients buy little throughput and pay in latency.
-    """
-    known = [p for p in points if p["tokens_per_s"] is not None]
-    if not known:
-        return None
-    best = max(p["tokens_per_s"] for p in known)
-    return min((p for p in known if p["tokens_per_s"] >= share * best), key=lambda p: p["concurrency"])
+
+def carried(records: Sequence[Record], modes: Sequence[str]) -> list[int]:
+    """The percentiles that the requests of at least one run of these modes can carry."""
+    sizes = [
+        len(samples_ms(record, load["run"], "E2E"))
+        for record in records
+        for mode in modes
+        for load in record.rows("load", mode=mode)
+    ]
+    return [p for p in PERCENTILES if any(percentile([0.0] * n, p) is not None for n in sizes)]
+
+
+def service(
+    record: Record, load: Row, ttft_ms: float, tpot_ms: float, clock: str = "intended"
+) -> dict[str, Any]:
+    """What an open-loop run served: offered, completed and good requests/s; p50 and p90 of TTFT in ms."""
+    rows = timed_from(record.rows("request", run=load["run"]), clock)
+    ttft = samples_ms(record, load["run"], "TTFT", clock)
+    good = metrics.goodput(rows, ttft_s=ttft_ms / 1e3, tpot_s=tpot_ms / 1e3)
+    served = metrics.request_throughput(rows)
+    return {
+        "run": load["run"],
+        "rate": load["rate"],
+        "served": served,
+        "goodput": good,
+        "good_share": good / served if good is not None and served else None,
+        "ttft_p50_ms": percentile(ttft, 50),
+        "ttft_p90_ms": percentile(ttft, 90),
+        "n": len(ttft),
+    }
+
+
+def open_loop(
+    record: Record, ttft_ms: float, tpot_ms: float, clock: str = "intended"
+) -> list[dict[str, Any]]:
+    """`service` of every offered rate, lowest first."""
+    loads = sorted(record.rows("load", mode="open"), key=lambda load: load["rate"])
+    return [service(record, load, ttft_ms, tpot_ms, clock) for load in loads]
 
 
 def alone_s(record: Record) -> float | None:
     """Median E2E of a request that has the server for itself, in seconds."""
-    return summarize(
-        [metrics.e2e(row) for row in metrics.completed(record.rows("request", run="alone"))]
-    ).median
+    done = metrics.completed(record.rows("request", run="alone"))
+    return summarize([metrics.e2e(row) for row in done]).median
+
+
+def by_client(record: Record, latency: str = "slowdown") -> dict[int, list[float]]:
+    """Slowdown (no unit), or one of LATENCIES in ms, of each request in the run of unequal clients."""
+    base, found = alone_s(record), dict[int, list[float]]()
+    for row in metrics.completed(record.rows("request", run="clients")):
+        if latency == "slowdown":
+            values = [metrics.slowdown(row, base)] if base else []
+        else:
+            values = [None if value is None else 1e3 * value for value in LATENCIES[latency](row)]
+        found.setdefault(row["client"], []).extend(value for value in values if value is not None)
+    return {client: found[client] for client in sorted(found) if found[client]}
 
 
 def fairness(record: Record) -> dict[str, Any] | None:
-    """Slowdowns of the run of unequal clients: by client, and Jain's index over 1/slowdown."""
+    """The run of unequal clients: slowdowns by client, their spread, and Jain's index over 1/slowdown.
+
+    `spread` is the greatest median slowdown of a client over the least, `polite_over_burst` the median
+    slowdown of the others' requests over that of the client with the burst, `burst_share` the part of all
+    output tokens that the burst got.
+    """
     base, rows = alone_s(record), metrics.completed(record.rows("request", run="clients"))
-    if base is None or not rows:
+    values = by_client(record)
+    if base is None or not values:
         return None
-    by_client: dict[int, list[float]] = {}
-    for row in rows:
-        value = metrics.slowdown(row, base)
-        if value is not None:
-            by_client.setdefault(row["client"], []).append(value)
-    means = {client: statistics.fmean(values) for client, values in sorted(by_client.items())}
-    every = [1 / value for values in by_client.values() for value in values]
+    polite = summarize([value for client in values if client != BURST for value in values[client]]).median
+    burst = summarize(values.get(BURST, [])).median
+    summaries = {client: summarize(found) for client, found in values.items()}
+    tokens = {
+        client: sum(row["output_tokens"] for row in rows if row["client"] == client) for client in values
+    }
     return {
-        "clients": {client: summarize(values) for client, values in sorted(by_client.items())},
-        "jain_requests": jain(every),
-        "jain_clients": jain([1 / value for value in means.values()]),
-        "spread": max(means.values()) / min(means.values()),
-        "n": len(every),
+        "clients": summaries,
+        "jain_requests": metrics.fairness(rows, {row.get("class") or "": base for row in rows}),
+        "jain_clients": jain([1 / s.median for s in summaries.values() if s.median]),
+        "spread": metrics.spread_by_client(rows, lambda row: metrics.slowdown(row, base)).ratio,
+        "polite_over_burst": polite / burst if polite and burst else None,
+        "burst_share": tokens.get(BURST, 0) / sum(tokens.values()),
+        "n": len(rows),
     }
 
 
-def batch_rates(record: Record) -> dict[str, Summary]:
-    """Output tokens/s of the same batch: through the server at once, and offline without one."""
-    server = [
-        metrics.output_throughput(record.rows("request", run=r["run"]))
-        for r in record.rows("load", mode="batch")
+def timeline(record: Record) -> list[dict[str, Any]]:
+    """Each completed request of the run of unequal clients: client, and due, first and last token in s."""
+    rows = metrics.completed(record.rows("request", run="clients"))
+    return [
+        {
+            "client": row["client"],
+            "request": row["request"],
+            "due_s": row["intended_s"],
+            "first_s": row["token_s"][0],
+            "last_s": row["token_s"][-1],
+        }
+        for row in sorted(rows, key=lambda row: (row["intended_s"], row["request"]))
     ]
+
+
+def batch_rates(record: Record) -> dict[str, Summary]:
+    """Output tokens/s: the batch offline, the same batch through the server at once, the best closed loop."""
+    runs = [load["run"] for load in record.rows("load", mode="batch")]
+    server = [metrics.output_throughput(record.rows("request", run=run)) for run in runs]
+    closed = [p["tokens_per_s"] for p in sweep(record, "closed") if p["tokens_per_s"] is not None]
     offline = [row["output_tokens"] / row["seconds"] for row in record.rows("offline")]
-    return {"server": summarize(server), "offline": summarize(offline)}
+    return {
+        "offline": summarize(offline),
+        "server, at once": summarize(server),
+        "server, closed loop": summarize([max(closed)] if closed else []),
+    }
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """above / below; None if one of them was not measured."""
+    return above / below if above is not None and below else None
 
 
 def summary(record: Record) -> list[dict[str, Any]]:
     """The table that the command prints: every point of both sweeps."""
+    limits = {key: 1e3 * record.config[f"slo_{key[:-3]}_s"] for key in ("ttft_ms", "tpot_ms")}
     table = []
-    for p in [*sweep(record, "closed"), *sweep(record, "open")]:
+    for load in [*record.rows("load", mode="closed"), *record.rows("load", mode="open")]:
+        p = point(record, load)
         table.append(
             {
                 "load": p["run"],
                 "requests/s offered": p["rate"] if p["mode"] == "open" else "-",
                 "requests/s": p["requests_per_s"],
                 "output tok/s": p["tokens_per_s"],
-                "goodput": p["goodput"],
+                "goodput": service(record, load, **limits)["goodput"],
                 "TTFT ms": p["ttft_ms"].median,
-                "TTFT p90": p["ttft_p90_ms"],
+                "TTFT p90": percentile(samples_ms(record, p["run"], "TTFT"), 90),
                 "TPOT ms": p["tpot_ms"].median,
                 "n": p["n"],
-                "lag max ms": p["lag_max_s"] * 1e3 if p["lag_max_s"] is not None else None,
+                "client late max ms": p["late_max_ms"],
             }
         )
     return table
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds

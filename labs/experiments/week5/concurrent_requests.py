@@ -1,16 +1,14 @@
 """Week 5, notebook 02: what happens when many clients ask at once?
 
 `server` starts one real vLLM server and sends it real streaming requests: each request alone, a closed loop
-at growing concurrency, an open loop (Poisson arrivals) at growing shares of the capacity just found, and a
-run of unequal clients for fairness. `offline` hands the same requests to an engine without a server. Both
-count the engine's own token ids.
+at growing concurrency, an open loop (Poisson arrivals) at growing shares of the capacity just found, a run of
+unequal clients for fairness, and one batch at once. `offline` hands that batch to an engine without a server.
+Both count the engine's own token ids.
 """
 
-import contextlib
-import os
-import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -29,6 +27,8 @@ from labs.serving.server import VllmServer
 from labs.serving.workload import Request
 
 RANKS = "labs.experiments.week5.concurrent_ranks"
+QUEUE_TIME = "vllm:request_queue_time_seconds"  # from a request's arrival in the engine to its first step
+DRILL_REQUESTS = 8
 
 
 class Config(ExperimentConfig):
@@ -42,11 +42,15 @@ class Config(ExperimentConfig):
     rounds: int = Field(ge=1)  # requests a client sends at each concurrency
     minimum_requests: int = Field(default=16, ge=1)  # a point of few clients still needs samples
     load_factors: tuple[float, ...] = Field(min_length=1)  # open loop: offered rate over the capacity found
-    open_requests: int = Field(ge=2)
+    open_seconds: float = Field(gt=0)  # how long each rate is offered,
+    open_requests: int = Field(ge=2)  # and the fewest requests that it is offered for
     greedy_requests: int = Field(ge=1)  # fairness: one client sends all of these at once,
     polite_clients: int = Field(ge=1)  # while so many others
     polite_requests: int = Field(ge=1)  # send so many each, evenly spread over the time that the burst needs
     max_num_seqs: int = Field(ge=1)  # the most requests that the scheduler runs at a time
+    batch_requests: int = Field(
+        ge=1
+    )  # the batch that goes through the server at once, and to the engine offline
     offline_repeats: int = Field(ge=1)
     slo_ttft_s: float = Field(gt=0)
     slo_tpot_s: float = Field(gt=0)
@@ -60,50 +64,69 @@ def prepare(config: Config) -> Config:
 
 
 def measure_server(config: Config, say: Say) -> Part:
-    """One server, four kinds of load: rows `server`, `load` and `request`."""
+    """One server, five kinds of load: rows `server`, `load` and `request`."""
     model = source.resolve(config.model)
     engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
-    rows: list[dict[str, Any]] = []
     with VllmServer(engine, say=say, timeout=config.timeout_s) as server:
-        rows.append({"kind": "server", "tp": engine.tp, "ready_s": server.ready_seconds})
-
-        def load(run: str, mode: str, requests: list[Request], **how: Any) -> LoadResult:
-            result = run_load(server.url, server.model, requests, run=run, say=None, **how)
-            how_many = {"concurrency": how.get("concurrency"), "rate": None}
-            rows.extend([{**result.row(), "kind": "load", "mode": mode, **how_many}, *result.rows])
-            say(f"{run}: {numbers.describe(result.rows)}")
-            return result
-
-        load("warm-up", "warm-up", _requests(config, model, 8, salt=1), concurrency=8)
-        load("alone", "alone", _requests(config, model, config.minimum_requests, salt=2), concurrency=1)
+        loads = _Loads(server, say)
+        loads.run("warm-up", "warm-up", _requests(config, model, 8, salt=1), concurrency=8)
+        loads.run("alone", "alone", _requests(config, model, config.minimum_requests, salt=2), concurrency=1)
         best = 0.0
         for n in config.concurrency:
             count = max(config.minimum_requests, n * config.rounds)
-            done = load(f"concurrency={n}", "closed", _requests(config, model, count, salt=n), concurrency=n)
+            requests = _requests(config, model, count, salt=n)
+            done = loads.run(f"concurrency={n}", "closed", requests, concurrency=n)
             best = max(best, request_throughput(done.rows) or 0.0)
         for factor in config.load_factors:
             rate = factor * best
-            sends = arrivals.poisson(config.open_requests, rate, config.seed + round(100 * factor))
-            load(
-                f"rate={factor:g}",
-                "open",
-                _requests(config, model, config.open_requests, salt=3),
-                arrivals=sends,
-            )
-            rows[_last_load(rows)]["rate"] = rate
+            count = max(config.open_requests, round(rate * config.open_seconds))
+            sends = arrivals.poisson(count, rate, config.seed + round(100 * factor))
+            requests = _requests(config, model, count, salt=3)
+            loads.run(f"rate={factor:g}", "open", requests, arrivals=sends, rate=rate)
         requests, sends = _unequal(config, model, best)
-        load("clients", "fairness", requests, arrivals=sends)
-        batch = _requests(config, model, _batch_size(config), salt=4)
+        loads.run("clients", "fairness", requests, arrivals=sends)
+        batch = _requests(config, model, config.batch_requests, salt=4)
         for repeat in range(config.offline_repeats):
-            load(f"batch {repeat}", "batch", batch, arrivals=arrivals.at_once(len(batch)))
+            loads.run(f"batch {repeat}", "batch", batch, arrivals=arrivals.at_once(len(batch)))
+    rows = [{"kind": "server", "tp": engine.tp, "ready_s": server.ready_seconds}, *loads.rows]
     return Part(rows=rows, gates=[_complete_gate(rows)])
+
+
+class _Loads:
+    """The load runs of one server, and their rows."""
+
+    def __init__(self, server: VllmServer, say: Say) -> None:
+        self.server, self.say = server, say
+        self.rows: list[dict[str, Any]] = []
+
+    def run(
+        self, run: str, mode: str, requests: list[Request], rate: float | None = None, **how: Any
+    ) -> LoadResult:
+        """Send the requests and keep their rows; what it says gives away nothing that is to be predicted."""
+        before = self.server.metrics()
+        result = run_load(self.server.url, self.server.model, requests, run=run, say=None, **how)
+        about = {
+            "mode": mode,
+            "concurrency": how.get("concurrency"),
+            "rate": rate,
+            "loop_lag_n": result.loop_lag.n,
+            "engine_queue_s": _mean_queue(before, self.server.metrics()),
+        }
+        self.rows.append({**result.row(), "kind": "load", **about})
+        self.rows += [numbers.compact(row, every_token=mode == "closed") for row in result.rows]
+        late = (result.loop_lag.max or 0.0) * 1e3
+        failed = f", {result.failed} FAILED" if result.failed else ""
+        self.say(
+            f"{run}: {len(result.rows)} requests ended{failed}; the client woke {late:.1f} ms late at most"
+        )
+        return result
 
 
 def measure_offline(config: Config, say: Say) -> Part:
     """The same batch of requests, handed to an engine without a server: rows `offline`."""
     model = source.resolve(config.model)
     engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
-    batch = _requests(config, model, _batch_size(config), salt=4)
+    batch = _requests(config, model, config.batch_requests, salt=4)
     say(f"offline engine at TP={engine.tp}: {len(batch)} requests at once")
     rows = engines.run_ranks(
         f"{RANKS}:offline",
@@ -119,11 +142,11 @@ def measure_offline(config: Config, say: Say) -> Part:
 
 
 def drill_dead_server(config: Config, say: Say) -> str:
-    """The server is killed while requests stream: what do the clients see, and what is left running?"""
+    """The engine is killed while answers stream: what do the clients see, and what does the server do?"""
     model = source.resolve(config.model)
     engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
     long = engine.max_model_len - config.input_tokens
-    requests = _requests(config, model, 2 * config.max_num_seqs, salt=5, output_tokens=long)
+    requests = _requests(config, model, DRILL_REQUESTS, salt=5, output_tokens=long)
     with VllmServer(engine, say=say, timeout=config.timeout_s) as server:
         killer = threading.Thread(target=_kill_when_busy, args=(server, say), daemon=True)
         killer.start()
@@ -132,30 +155,45 @@ def drill_dead_server(config: Config, say: Say) -> str:
                 server.url, server.model, requests, run="drill", concurrency=len(requests), say=None
             )
         except RunFailed as error:
-            return str(error)
+            return f"{error}. {_end_of(server)}"
     failed = [row["error"] for row in result.rows if row["error"]]
     if not failed:
-        raise RunFailed("the drill was to kill the server under load, and every request still ended well")
+        raise RunFailed("the drill was to kill the engine under load, and every request still ended well")
     return f"{len(failed)} of {len(result.rows)} requests failed: {failed[0]}"
 
 
 def _kill_when_busy(server: VllmServer, say: Say) -> None:
-    """Kill the server's processes as soon as it says that requests are running."""
-    while not server.metrics().get("vllm:num_requests_running"):
-        time.sleep(0.05)
-    say("requests are streaming: killing the server")
-    for pid in server.pids():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the engine's process as soon as all requests of the drill are running."""
+    while server.metrics().get("vllm:num_requests_running", 0) < DRILL_REQUESTS:
+        time.sleep(0.02)
+    time.sleep(0.2)  # every stream has brought tokens
+    say("answers are streaming: killing the engine")
+    server.kill("engine")
+
+
+def _end_of(server: VllmServer, seconds: float = 20.0) -> str:
+    """How the server ended after its engine was killed, in one sentence."""
+    deadline = time.monotonic() + seconds
+    while (failure := server.failure()) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return (
+        f"Then {failure}"
+        if failure
+        else f"The HTTP server without an engine still listened {seconds:g} s later"
+    )
+
+
+def _mean_queue(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """Mean seconds that requests waited inside the engine between two readings; None if it does not say."""
+    total, count = (
+        after.get(f"{QUEUE_TIME}_{k}", 0.0) - before.get(f"{QUEUE_TIME}_{k}", 0.0) for k in ("sum", "count")
+    )
+    return total / count if count else None
 
 
 def _tp(config: Config) -> int:
     assert config.tp is not None  # prepare() has fixed it
     return config.tp[0]
-
-
-def _batch_size(config: Config) -> int:
-    return max(config.concurrency) * config.rounds
 
 
 def _requests(config: Config, model: source.ModelSource, n: int, salt: int, **changes: Any) -> list[Request]:
@@ -177,11 +215,7 @@ def _unequal(config: Config, model: source.ModelSource, capacity: float) -> tupl
     return named, [at for at, _ in sends]
 
 
-def _last_load(rows: list[dict[str, Any]]) -> int:
-    return max(i for i, row in enumerate(rows) if row["kind"] == "load")
-
-
-def _complete_gate(rows: list[dict[str, Any]]) -> Gate:
+def _complete_gate(rows: Sequence[Mapping[str, Any]]) -> Gate:
     """Every request must end without error and with all its tokens."""
     requests = [row for row in rows if row["kind"] == "request"]
     bad = len(requests) - len(completed(requests))  # a stream that brings fewer tokens ends in an error
@@ -202,5 +236,6 @@ EXPERIMENT = Experiment(
     parts={"server": measure_server, "offline": measure_offline},
     drills={"dead_server": drill_dead_server},
     summary=numbers.summary,
+    card=numbers.runs,
     prepare=prepare,
 )
