@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -50,10 +51,11 @@ def lab(folder: Path, env: dict[str, str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def page(width: int = 1400, height: int = 1100) -> Iterator[Any]:
-    """A page of headless Chromium: the machine's own, or the one that Playwright has installed."""
+    """A page of headless Chromium: $CHROMIUM, the machine's own, or the one that Playwright has installed."""
     from playwright.sync_api import sync_playwright
 
-    own = next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+    found = next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+    own = os.environ.get("CHROMIUM") or found
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=own, args=QUIET)
         try:
