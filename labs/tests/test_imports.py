@@ -76,6 +76,18 @@ def test_a_package_imports_only_what_its_row_names(package: str) -> None:
     assert wrong == []
 
 
+def test_the_file_map_names_every_module_outside_the_weeks() -> None:
+    text = (PACKAGE / "README.md").read_text()
+    missing = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+        and not {"tests", "week5"} & set(path.relative_to(PACKAGE).parts)
+        and path.name not in text
+    ]
+    assert missing == []
+
+
 def test_no_relative_imports() -> None:
     found = [
         str(path)
