@@ -13,35 +13,32 @@ def load(ctx: RankContext) -> list[Row]:
     import vllm  # noqa: F401  (timed apart: the import is a large part of a cold start)
 
     imported = time.perf_counter()
-    from labs.cluster.memory import gpu_readings
     from labs.serving import shards
     from labs.serving.engine import generate_ids
 
+    before = _used(ctx)
+    opening = time.perf_counter()
     llm, here = _open(ctx)
     opened = time.perf_counter()
-    gpus = gpu_readings()
-    held = shards.memory_figures(llm)
-    gpu_bytes = gpus[ctx.local_rank].used_bytes if gpus else None
-    rows: list[Row] = [
-        {
-            "kind": "load",
-            **here,
-            "import_s": imported - began,
-            "load_s": opened - imported,
-            "kv_tokens": held["kv_tokens"],
-        },
-        {"kind": "memory", **here, **held, "gpu_bytes": gpu_bytes},
-        *({"kind": "shard", **here, **row} for row in shards.weight_table(llm)),
-    ]
+    memory = {**shards.memory_figures(llm), **_used(ctx), "before_bytes": before["used_bytes"]}
     tokenizer = llm.get_tokenizer() if ctx.config["engine"]["has_tokenizer"] else None
     prompts = _prompt_ids(ctx.config, tokenizer)
+    asked = time.perf_counter()
     answers = generate_ids(llm, prompts, ctx.config["output_tokens"])
-    if ctx.rank == 0:
-        for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            text = tokenizer.decode(answer.token_ids) if tokenizer else None
-            asked = ctx.config["prompts"][at] if tokenizer else None
-            row = {"prompt": at, "prompt_text": asked, "prompt_tokens": len(prompt), "text": text}
-            rows.append({"kind": "generation", **here, **row, "token_ids": answer.token_ids})
+    generated = time.perf_counter()
+    times = {"import_s": imported - began, "load_s": opened - opening, "generate_s": generated - asked}
+    rows: list[Row] = [
+        {"kind": "load", **here, **times, "kv_tokens": memory["kv_tokens"], **llm.apply_model(_heads)[0]},
+        {"kind": "memory", **here, **memory},
+        *({"kind": "shard", **here, **row} for row in shards.weight_table(llm)),
+    ]
+    if ctx.rank:
+        return rows
+    for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        text = tokenizer.decode(answer.token_ids) if tokenizer else None
+        shown = ctx.config["prompts"][at] if tokenizer else None
+        row = {"prompt": at, "prompt_text": shown, "prompt_tokens": len(prompt), "text": text}
+        rows.append({"kind": "generation", **here, **row, "token_ids": answer.token_ids})
     return rows
 
 
@@ -101,6 +98,21 @@ def _open(ctx: RankContext) -> tuple[Any, dict[str, int]]:
     return open_engine(engine), {"tp": engine.tp, "rank": ctx.rank}
 
 
+def _used(ctx: RankContext) -> dict[str, int | None]:
+    """Memory in use now: of this rank's GPU, everybody's together (NVML); without a GPU, of this process."""
+    from labs.cluster.memory import gpu_readings, rss
+
+    gpus = gpu_readings() if ctx.config["device"] == "cuda" else []
+    gpu = gpus[ctx.local_rank].used_bytes if gpus else None
+    return {"gpu_bytes": gpu, "used_bytes": rss() if ctx.config["device"] == "cpu" else gpu}
+
+
+def _heads(model: Any) -> dict[str, int]:
+    """Heads of one attention layer on this rank, as the layer itself counts them."""
+    layer = next(m for m in model.modules() if hasattr(m, "num_kv_heads") and hasattr(m, "head_size"))
+    return {"heads": layer.num_heads, "kv_heads": layer.num_kv_heads, "head_dim": layer.head_size}
+
+
 def _prompt_ids(settings: dict[str, Any], tokenizer: Any) -> list[list[int]]:
     """The prompts as token ids; without a tokenizer (dummy weights) seeded random ids of the same number."""
     if tokenizer is not None:
@@ -112,8 +124,10 @@ def _prompt_ids(settings: dict[str, Any], tokenizer: Any) -> list[list[int]]:
 
 
 def _greedy(model: Any, prompt: list[int], tokens: int) -> list[int]:
-    """`tokens` greedy tokens after `prompt`; end-of-text does not end them, as in the engine's calls."""
+    """`tokens` greedy tokens after `prompt`; end-of-text is a token like others, as in the engine's calls."""
     import torch
+
+    model.generation_config.eos_token_id = None  # `min_new_tokens` would forbid it instead
 
     ids = torch.tensor([prompt], device=model.device)
     mask = torch.ones_like(ids)
@@ -121,7 +135,6 @@ def _greedy(model: Any, prompt: list[int], tokens: int) -> list[int]:
         ids,
         attention_mask=mask,
         do_sample=False,
-        min_new_tokens=tokens,
         max_new_tokens=tokens,
         pad_token_id=0,
     )
