@@ -77,7 +77,7 @@ def measure_agreement(config: Config, say: Say) -> Part:
         name="reference",
     )[0]
     rows = list(reference)
-    tokens = [row["token_ids"] for row in reference if row["source"] == "transformers float32"]
+    tokens = [row["token_ids"] for row in reference if row["source"] == numbers.REFERENCE]
     for tp in config.tp or ():
         if tp not in source.valid_tp(model.config):
             notes.append(f"TP={tp}: the {model.name} model does not split so far; agreement not measured")
@@ -137,9 +137,9 @@ def _agreement_gate(rows: list[dict[str, Any]], name: str, config: Config) -> Ga
     """Mean |difference| to transformers in float32 within `noise_factor` times what bfloat16 itself costs."""
     if not name.startswith("vLLM"):
         return None
-    noise = numbers.difference(rows, "transformers bfloat16")
+    noise = numbers.difference(rows, numbers.NOISE)
     found = numbers.difference(rows, name)
-    tolerance = config.noise_factor * noise["mean"]
+    tolerance = numbers.tolerance(rows, config.noise_factor)
     return Gate(
         name=f"{name}: log-probabilities agree with transformers",
         passed=found["mean"] <= tolerance,
