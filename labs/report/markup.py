@@ -11,6 +11,7 @@ from typing import Any
 from labs.report.marks import format_value
 
 Row = Mapping[str, Any]
+_UNBROKEN_CHARS = 24  # "3.92 to 4.12" stays on one line; a sentence breaks
 
 STYLE = """
 .labs{--fg:var(--labs-fg,var(--jp-ui-font-color1,CanvasText));--dim:var(--labs-dim,var(--jp-ui-font-color2,GrayText));
@@ -35,6 +36,7 @@ font-size:13px;color:var(--fg)}
 .labs.labs th,.labs.labs td{padding:3px 12px 3px 0;text-align:left;vertical-align:top;
 border:0;border-bottom:1px solid var(--line);font-weight:400;background:none;white-space:normal}
 .labs.labs thead th{font-weight:600;vertical-align:bottom}
+.labs.labs .short{white-space:nowrap}
 .labs.labs .num{text-align:right;font-variant-numeric:tabular-nums}
 .labs.labs pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;margin:6px 0;max-height:24rem;
 overflow:auto;background:none;color:var(--fg)}
@@ -109,8 +111,8 @@ def text_table(table: Sequence[Row]) -> str:
 def _cells(row: Row, names: Sequence[str], numeric: set[str], links: Mapping[str, str]) -> str:
     name = _shown(row, names[0])
     linked = f'<a href="{esc(links[name])}">{esc(name)}</a>' if name in links else esc(name)
-    first = f'<th scope="row"{_align(names[0] in numeric)}>{linked}</th>'
-    rest = (f"<td{_align(name in numeric)}>{esc(_shown(row, name))}</td>" for name in names[1:])
+    first = f'<th scope="row"{_align(names[0] in numeric, name)}>{linked}</th>'
+    rest = (f"<td{_align(n in numeric, _shown(row, n))}>{esc(_shown(row, n))}</td>" for n in names[1:])
     return first + "".join(rest)
 
 
@@ -119,8 +121,10 @@ def _shown(row: Row, name: str) -> str:
     return format_value(row[name]) if name in row else ""
 
 
-def _align(numeric: bool) -> str:
-    return ' class="num"' if numeric else ""
+def _align(numeric: bool, text: str = "") -> str:
+    if numeric:
+        return ' class="num"'
+    return ' class="short"' if 0 < len(text) <= _UNBROKEN_CHARS else ""
 
 
 def _numeric(values: Sequence[Any]) -> bool:
