@@ -54,13 +54,13 @@ def runs(record: Record) -> list[dict[str, Any]]:
 
 
 def samples_ms(record: Record, run: str, latency: str, clock: str = "intended") -> list[float]:
-    """One latency of a run's completed requests, ms. `clock` "sent" counts from the actual send instead."""
+    """One latency of a run's completed requests, ms. `clock` "actual" counts from when it was sent."""
     rows = metrics.completed(timed_from(record.rows("request", run=run), clock))
     return [1e3 * value for row in rows for value in LATENCIES[latency](row) if value is not None]
 
 
 def timed_from(rows: Sequence[Row], clock: str) -> Sequence[Row]:
-    """The rows as they are ("intended"), or with the clock started when the client did send ("sent")."""
+    """The rows as they are ("intended"), or with the clock started when the client did send ("actual")."""
     return rows if clock == "intended" else [{**row, "intended_s": row["sent_s"]} for row in rows]
 
 
