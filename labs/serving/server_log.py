@@ -15,7 +15,8 @@ _EXCEPTION = re.compile(
 )
 _USAGE = re.compile(r"^(?:usage: )?\S*\.py: error: (?P<text>.+)$")
 _NOISE = re.compile(
-    r"nanobind: | - (leaked|\.\.\.) |See https://nanobind|.*resource_tracker|\(APIServer pid=\d+\) INFO .* Route: "
+    r"nanobind: | - (leaked|\.\.\.) |See https://nanobind|.*resource_tracker"
+    r"|\(APIServer pid=\d+\) INFO .* Route: "
 )
 _REPORTS = (
     "initialization failed",
