@@ -138,6 +138,16 @@ def test_what_was_not_measured_is_said() -> None:
     assert NOT_MEASURED in render("cost", [OWN, OLD], tp=4).figure.layout.annotations[0].text
 
 
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("load", ["saturated", "single", "single_1"])
+def test_a_load_that_is_missing_at_one_size_is_a_gap(name: str, load: str) -> None:
+    rows = [row for row in OWN.samples if (row.get("load"), row["tp"]) != (load, 1)]
+    for records in ([toys.record(rows)], [toys.record(rows), OLD]):
+        shown = render(name, records, GUESSES)
+        assert shown.sentence
+        assert figure.problems(shown.figure) == []
+
+
 def test_the_line_follows_alpha_and_bandwidth() -> None:
     fits = render("messages", [OLD], tp=4, alpha_us=2, gb_per_s=20)
     assert "at most a factor of 1," in fits.sentence

@@ -28,8 +28,8 @@ def draw_step(records: Records, predictions: Predictions, beside: str | None) ->
     for col, record in enumerate(shown, 1):
         source = record.provenance.source
         rows = {_tick(tp): step.step_time(record, tp) for tp in numbers.tp_sizes(record)}
-        known = {tick: row for tick, row in rows.items() if row["communication_ms"] is not None}
-        unknown = {tick: row for tick, row in rows.items() if row["communication_ms"] is None}
+        known = {tick: row for tick, row in rows.items() if row["share"] is not None}
+        unknown = {tick: row for tick, row in rows.items() if row["share"] is None}
         _bars(fig, col, known, "rest_ms", f"{source}: the rest of the step", 0, record)
         _bars(fig, col, known, "communication_ms", f"{source}: all-reduces, count × time", 1, record)
         _bars(fig, col, unknown, "step_ms", f"{source}: step, all-reduce not measured", 3, record)
