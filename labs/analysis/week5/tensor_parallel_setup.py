@@ -7,7 +7,8 @@ tensor_parallel_shards.py says which part of which weight a rank holds. Rows tha
     memory      tp, rank, weight_bytes, kv_bytes, kv_tokens, rss_bytes (the process), allocated_bytes (torch
                 on the GPU), gpu_bytes (NVML, its GPU; null on a CPU), used_bytes (gpu_bytes, or on a CPU
                 rss_bytes), before_bytes (used_bytes after the imports, before the engine)
-    shard       tp, rank, name, shape, dtype, bytes, split ("column", "row", "vocabulary", "replicated"),
+    shard       tp, rank, name, count (weights alike but for their layer; name is the first one's), shape,
+                dtype, bytes (of one), split ("column", "row", "vocabulary", "replicated"),
                 parts (rows by name where vLLM fused several matrices, else null), full_shape (the shape at
                 TP=1; null if TP=1 was not loaded)
     generation  tp, prompt, prompt_text, prompt_tokens, text, token_ids (rank 0)
@@ -32,7 +33,8 @@ def kinds(rows: Iterable[Row], kind: str, **where: Any) -> list[Row]:
 
 
 def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
-    """Whether the ranks' shards hold every weight whole: the names that are short, and how many there are.
+    """Whether the ranks' shards hold every weight whole: the names that are short, and how many weights there
+    are.
 
     A padded vocabulary or replicated KV heads make the sum larger than the whole, never smaller.
     """
@@ -48,8 +50,9 @@ def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
             and sum(math.prod(part["shape"]) for part in parts) < math.prod(parts[0]["full_shape"])
         )
         or len(parts) != tp
+        or len({part["count"] for part in parts}) > 1
     ]
-    return {"weights": len(shards), "missing": missing}
+    return {"weights": sum(parts[0]["count"] for parts in shards.values()), "missing": missing}
 
 
 def loaded(record: Record) -> list[int]:
@@ -115,19 +118,16 @@ def within(record: Record) -> float:
 
 
 def capacity(record: Record) -> list[dict[str, Any]]:
-    """By size: tokens in the KV cache of the whole engine, how many times TP=1's, and KV heads of a rank."""
-    rows = {tp: record.rows("load", tp=tp)[0] for tp in loaded(record)}
-    one = rows[1]["kv_tokens"] if 1 in rows else None
-    return [
-        {
-            "tp": tp,
-            "tokens": row["kv_tokens"],
-            "ratio": row["kv_tokens"] / one if one and row["kv_tokens"] else None,
-            "kv_heads": row.get("kv_heads"),
-            "kv_bytes": next(iter(rank_bytes(record, tp, "kv_bytes")), None),
-        }
-        for tp, row in rows.items()
-    ]
+    """By size: `tokens` in the KV cache of the whole engine, `ratio` to TP=1's, `kv_heads` and `kv_bytes` of
+    rank 0, and `token_bytes`, what a token takes there. None where it was not measured."""
+    table = []
+    for tp in loaded(record):
+        load = record.rows("load", tp=tp, rank=0)[0]
+        size, tokens = next(iter(rank_bytes(record, tp, "kv_bytes")), None), load["kv_tokens"]
+        row = {"tp": tp, "tokens": tokens, "kv_heads": load.get("kv_heads"), "kv_bytes": size}
+        table.append({**row, "token_bytes": size / tokens if size and tokens else None})
+    one = next((row["tokens"] for row in table if row["tp"] == 1), None)
+    return [{**row, "ratio": row["tokens"] / one if one and row["tokens"] else None} for row in table]
 
 
 def gaps(rows: Iterable[Row], name: str, against: str = REFERENCE) -> list[float]:
@@ -151,6 +151,11 @@ def difference(rows: Iterable[Row], name: str, against: str = REFERENCE) -> dict
 def tolerance(rows: Iterable[Row], factor: float) -> float:
     """The mean difference that still passes: `factor` times what bfloat16 alone costs, in nats."""
     return factor * difference(rows, NOISE)["mean"]
+
+
+def run_tolerance(record: Record) -> float:
+    """The tolerance of a Record's own gate, in nats."""
+    return tolerance(record.samples, record.config.get("noise_factor", 3.0))
 
 
 def scored(record: Record) -> list[int]:

@@ -88,7 +88,9 @@ def _blocks(row: Mapping[str, Any], one: Mapping[str, Any], tp: int, columns: in
 def held(record: Record, tp: int, rank: int) -> dict[str, int]:
     """Weight bytes of a rank by kind of cut; {} if there is no such rank."""
     rows = record.rows("shard", tp=tp, rank=rank)
-    found = {split: sum(row["bytes"] for row in rows if row["split"] == split) for split in SPLITS}
+    found = {
+        split: sum(row["bytes"] * row["count"] for row in rows if row["split"] == split) for split in SPLITS
+    }
     return found if rows else {}
 
 

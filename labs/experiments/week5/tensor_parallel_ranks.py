@@ -30,7 +30,7 @@ def load(ctx: RankContext) -> list[Row]:
     rows: list[Row] = [
         {"kind": "load", **here, **times, "kv_tokens": memory["kv_tokens"], **llm.apply_model(_heads)[0]},
         {"kind": "memory", **here, **memory},
-        *({"kind": "shard", **here, **row} for row in shards.weight_table(llm)),
+        *({"kind": "shard", **here, **row} for row in _alike(shards.weight_table(llm))),
     ]
     if ctx.rank:
         return rows
@@ -111,6 +111,16 @@ def _heads(model: Any) -> dict[str, int]:
     """Heads of one attention layer on this rank, as the layer itself counts them."""
     layer = next(m for m in model.modules() if hasattr(m, "num_kv_heads") and hasattr(m, "head_size"))
     return {"heads": layer.num_heads, "kv_heads": layer.num_kv_heads, "head_dim": layer.head_size}
+
+
+def _alike(table: list[Row]) -> list[Row]:
+    """One row for weights that differ in nothing but their layer: named after the first, with a `count`."""
+    groups: dict[str, Row] = {}
+    for row in table:
+        name = ".".join("*" if part.isdigit() else part for part in row["name"].split("."))
+        group = groups.setdefault(f"{name} {row['shape']} {row['dtype']} {row['split']}", {**row, "count": 0})
+        group["count"] += 1
+    return list(groups.values())
 
 
 def _prompt_ids(settings: dict[str, Any], tokenizer: Any) -> list[list[int]]:
