@@ -143,6 +143,7 @@ def measure_offline(config: Config, say: Say) -> Part:
 
 def drill_dead_server(config: Config, say: Say) -> str:
     """The engine is killed while answers stream: what do the clients see, and what does the server do?"""
+    config = prepare(config)
     model = source.resolve(config.model)
     engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
     long = engine.max_model_len - config.input_tokens
