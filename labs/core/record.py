@@ -116,9 +116,15 @@ class Record(_Model):
         return [row[column] for row in self.rows(kind, **where) if row.get(column) is not None]
 
     def as_recorded(self, note: str = "") -> "Record":
-        """A copy labelled `recorded`, for weeks/*/recorded/."""
+        """A copy labelled `recorded`, for weeks/*/recorded/; which GPUs they were (uuid) is left out."""
         notes = [*self.provenance.notes, note] if note else self.provenance.notes
-        marked = self.provenance.model_copy(update={"source": "recorded", "notes": notes})
+        gpus = [
+            {k: v for k, v in gpu.items() if k != "uuid"} for gpu in self.provenance.hardware.get("gpus", [])
+        ]
+        hardware = {**self.provenance.hardware, "gpus": gpus}
+        marked = self.provenance.model_copy(
+            update={"source": "recorded", "notes": notes, "hardware": hardware}
+        )
         return self.model_copy(update={"provenance": marked})
 
     def label(self) -> str:

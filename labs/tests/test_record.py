@@ -58,11 +58,13 @@ def test_values_leave_out_what_was_not_measured():
 
 
 def test_a_recorded_copy_says_so_and_keeps_the_rest():
-    record = make(model="Qwen/Qwen2.5-7B-Instruct", weights="dummy")
+    hardware = {"summary": "CPU, 2 cores", "gpus": [{"name": "NVIDIA H200", "uuid": "GPU-1"}]}
+    record = make(model="Qwen/Qwen2.5-7B-Instruct", weights="dummy", hardware=hardware)
     kept = record.as_recorded("tuned settings")
     assert kept.provenance.source == "recorded"
     assert kept.provenance.notes == ["tuned settings"]
     assert kept.samples == record.samples
+    assert kept.provenance.hardware["gpus"] == [{"name": "NVIDIA H200"}]
     assert kept.label().startswith("recorded on CPU, 2 cores, Qwen/Qwen2.5-7B-Instruct, dummy weights, ")
     assert make().label().startswith("measured on CPU, 2 cores, tiny model, ")
 
