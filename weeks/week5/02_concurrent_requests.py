@@ -102,9 +102,9 @@ lab.explore("sweep", after="W5.N2.P2")
 # second of median E2E (Kleinrock's *power*). Left of it, a client adds throughput and little latency; right of it,
 # mostly latency. Servers are run a little to the left.
 #
-# Turn the latency. Right of the slots TPOT hardly moves, and TTFT does: requests now wait in the scheduler's queue
-# and are left alone once they run. A ratio far below the number of clients does not mean that batching failed; on a
-# few cores, clients, HTTP server and engine share what there is.
+# Turn the latency and its percentile. Past the vertical line, where the scheduler's slots end, TPOT hardly moves and
+# TTFT does: requests wait in the scheduler's queue and are left alone once they run. A ratio far below the number of clients
+# does not mean that batching failed; on a few cores, clients, HTTP server and engine share what there is.
 #
 # **Little's law** asks nothing about schedulers: mean number inside = arrival rate × mean time inside. In a closed
 # loop without pauses the number inside is the number of clients. The table has the product `requests/s × mean E2E`
@@ -264,19 +264,18 @@ lab.measure("offline", after="W5.N2.P5")
 lab.explore("batch", after="W5.N2.P5")
 
 # %% [markdown]
-# **Read it.** First the bars on the bars: if the ranges of the repeats overlap, you saw no difference. What can make
-# one:
+# **Read it.** The whiskers span the repeats. If those of two bars overlap, you saw no difference. What can make one:
 #
 # - **HTTP and JSON**: each token is an event of its own in a stream of its own.
 # - **Detokenising** while the step waits, or beside it. A model without a tokenizer skips this.
 # - **The ramp**: prompts arrive over some milliseconds, so the first steps run thin; every batch ends thin.
 # - **The client**, on the same cores: it parses each event and stamps its arrival.
 #
-# On a GPU all but the ramp run beside the model, so with a large model the difference shrinks to the ramp. On two
+# On a GPU most of this runs beside the model, so with a large model the difference shrinks towards the ramp. On two
 # cores they compete with it. The engine, on the other hand, has a process of its own behind the server, while
-# offline the same process schedules, computes and collects. The closed loop is a third way of sending: it keeps the
-# batch full without a queue. "Alike" holds when all requests are there from the start and serving is cheap beside a
-# step.
+# offline the same process schedules, computes and collects. The closed loop is a third way of sending, drawn at its
+# best point: a finished request is replaced at once, so only the last round runs thin. "Alike" holds when all
+# requests are there from the start and serving is cheap beside a step.
 #
 # **Explain E1.** A report says: "Our server handles 500 clients with a p99 of 400 ms; 60 requests measured, closed
 # loop." Which three questions would you ask?
