@@ -98,6 +98,13 @@ def test_a_kept_row_is_rounded_and_only_the_closed_loop_keeps_every_token() -> N
     assert numbers.compact({**row, "token_s": [0.5]}, every_token=False)["token_s"] == [0.5]
 
 
+def test_of_a_long_closed_run_evenly_spread_requests_keep_every_token() -> None:
+    rows = [{**toys.request("x", i, 0.0, 0.1, 0.01), "error": None} for i in range(130)]
+    whole = [i for i, row in enumerate(numbers.kept(rows, "closed")) if len(row["token_s"]) == toys.TOKENS]
+    assert whole == list(range(0, 130, 3))
+    assert all(len(row["token_s"]) == 2 for row in numbers.kept(rows, "open"))
+
+
 def test_what_failed_or_was_not_measured_is_none() -> None:
     broken = toys.failing(toys.own(), "concurrency=2")
     point = numbers.sweep(broken, "closed")[1]

@@ -6,10 +6,12 @@ Rows that the experiment writes:
     load     run, mode ("alone", "closed", "open", "fairness", "batch", "warm-up"), concurrency, rate (offered
              requests/s), engine_queue_s (mean wait inside the engine), loop_lag_n, and the client's own
              figures: labs.serving.client.LoadResult.row
-    request  labs.core.metrics describes it; token_s is whole in the closed loop, else first and last token
+    request  labs.core.metrics describes it; token_s is whole for 64 requests of a closed loop at most, else it is
+             the first and the last token
     offline  repeat, seconds, requests, output_tokens
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ LATENCIES: dict[str, Callable[[Row], list[float | None]]] = {  # name -> the sam
     "ITL": lambda row: [*metrics.itl(row)],
     "E2E": lambda row: [metrics.e2e(row)],
 }
+EVERY_TOKEN = 64  # requests of a closed-loop run whose tokens all keep their times
 BURST = 0  # the client that sends all its requests at once
 
 
@@ -35,6 +38,13 @@ def compact(row: Row, *, every_token: bool) -> dict[str, Any]:
     )
     rounded = {key: round(value, 6) for key, value in row.items() if isinstance(value, float)}
     return {**row, **rounded, "token_s": [round(value, 6) for value in times]}
+
+
+def kept(rows: Sequence[Row], mode: str) -> list[dict[str, Any]]:
+    """The rows of one load run as the Record keeps them: of a closed loop at most 64 requests, evenly spread,
+    with every token's time. Their gaps carry a p99, and a run of hundreds of requests stays a small file."""
+    step = math.ceil(len(rows) / EVERY_TOKEN)
+    return [compact(row, every_token=mode == "closed" and i % step == 0) for i, row in enumerate(rows)]
 
 
 def runs(record: Record) -> list[dict[str, Any]]:
@@ -141,6 +151,11 @@ def open_loop(
     """`service` of every offered rate, lowest first."""
     loads = sorted(record.rows("load", mode="open"), key=lambda load: load["rate"])
     return [service(record, load, ttft_ms, tpot_ms, clock) for load in loads]
+
+
+def tp(record: Record) -> int | None:
+    """The tensor-parallel size of the server."""
+    return next((row["tp"] for row in record.rows("server")), None)
 
 
 def alone_s(record: Record) -> float | None:

@@ -113,7 +113,7 @@ class _Loads:
             "engine_queue_s": _mean_queue(before, self.server.metrics()),
         }
         self.rows.append({**result.row(), "kind": "load", **about})
-        self.rows += [numbers.compact(row, every_token=mode == "closed") for row in result.rows]
+        self.rows += numbers.kept(result.rows, mode)
         late = (result.loop_lag.max or 0.0) * 1e3
         failed = f", {result.failed} FAILED" if result.failed else ""
         self.say(
