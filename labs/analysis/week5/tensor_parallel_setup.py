@@ -7,8 +7,8 @@ tensor_parallel_shards.py says which part of which weight a rank holds. Rows tha
     memory      tp, rank, weight_bytes, kv_bytes, kv_tokens, rss_bytes (the process), allocated_bytes (torch
                 on the GPU), gpu_bytes (NVML, its GPU; null on a CPU), used_bytes (gpu_bytes, or on a CPU
                 rss_bytes), before_bytes (used_bytes after the imports, before the engine)
-    shard       tp, rank, name, count (weights alike but for their layer; name is the first one's), shape,
-                dtype, bytes (of one), split ("column", "row", "vocabulary", "replicated"),
+    shard       tp, rank, name, count (weights alike but for their layer, named after the first; absent: 1),
+                shape, dtype, bytes (of one), split ("column", "row", "vocabulary", "replicated"),
                 parts (rows by name where vLLM fused several matrices, else null), full_shape (the shape at
                 TP=1; null if TP=1 was not loaded)
     generation  tp, prompt, prompt_text, prompt_tokens, text, token_ids (rank 0)
@@ -32,6 +32,11 @@ def kinds(rows: Iterable[Row], kind: str, **where: Any) -> list[Row]:
     return [r for r in rows if r["kind"] == kind and all(r.get(k) == v for k, v in where.items())]
 
 
+def count(row: Row) -> int:
+    """How many weights a `shard` row stands for."""
+    return row.get("count", 1)
+
+
 def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
     """Whether the ranks' shards hold every weight whole: the names that are short, and how many weights there
     are.
@@ -50,9 +55,9 @@ def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
             and sum(math.prod(part["shape"]) for part in parts) < math.prod(parts[0]["full_shape"])
         )
         or len(parts) != tp
-        or len({part["count"] for part in parts}) > 1
+        or len({count(part) for part in parts}) > 1
     ]
-    return {"weights": sum(parts[0]["count"] for parts in shards.values()), "missing": missing}
+    return {"weights": sum(count(parts[0]) for parts in shards.values()), "missing": missing}
 
 
 def loaded(record: Record) -> list[int]:
@@ -180,7 +185,12 @@ def between_sizes(record: Record) -> float | None:
 
 
 def same_tokens(record: Record, tp: int) -> tuple[int, int] | None:
-    """(greedy tokens equal to TP=1's before the first difference, tokens compared) over all prompts."""
+    """(greedy tokens equal to TP=1's before the first difference, tokens compared) over all prompts.
+
+    None for dummy weights, which are drawn shard by shard: no two sizes hold the same model.
+    """
+    if record.provenance.weights == "dummy":
+        return None
     one = {row["prompt"]: row["token_ids"] for row in record.rows("generation", tp=1)}
     here = {row["prompt"]: row["token_ids"] for row in record.rows("generation", tp=tp)}
     if not one or not here:

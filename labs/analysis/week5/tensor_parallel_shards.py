@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from labs.analysis.week5 import tensor_parallel_setup as numbers
 from labs.core.record import Record
 
 SPLITS = ("column", "row", "vocabulary", "replicated")
@@ -89,7 +90,8 @@ def held(record: Record, tp: int, rank: int) -> dict[str, int]:
     """Weight bytes of a rank by kind of cut; {} if there is no such rank."""
     rows = record.rows("shard", tp=tp, rank=rank)
     found = {
-        split: sum(row["bytes"] * row["count"] for row in rows if row["split"] == split) for split in SPLITS
+        split: sum(row["bytes"] * numbers.count(row) for row in rows if row["split"] == split)
+        for split in SPLITS
     }
     return found if rows else {}
 
