@@ -6,8 +6,8 @@ Rows that the experiment writes:
     load     run, mode ("alone", "closed", "open", "fairness", "batch", "warm-up"), concurrency, rate (offered
              requests/s), engine_queue_s (mean wait inside the engine), loop_lag_n, and the client's own
              figures: labs.serving.client.LoadResult.row
-    request  labs.core.metrics describes it; token_s is whole for 64 requests of a closed loop at most, else it is
-             the first and the last token
+    request  labs.core.metrics describes it; token_s is whole for 64 requests of a closed loop, else
+             first and last token
     offline  repeat, seconds, requests, output_tokens
 """
 
