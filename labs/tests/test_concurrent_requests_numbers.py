@@ -2,6 +2,7 @@
 
 import pytest
 
+from labs.analysis.week5 import concurrent_clients as clients
 from labs.analysis.week5 import concurrent_requests as numbers
 from labs.core import metrics
 from labs.tests import concurrent_toys as toys
@@ -52,7 +53,7 @@ def test_goodput_counts_each_request_and_the_clock_may_start_at_the_send() -> No
 
 
 def test_fairness_of_a_burst_and_two_polite_clients() -> None:
-    found = numbers.fairness(toys.own())
+    found = clients.fairness(toys.own())
     assert found is not None
     # alone 0.2 s; the burst's E2E 0.2, 0.4, ... 1.2 s: slowdowns 1 to 6, median 3.5; the others 1.3 s: 6.5
     assert found["clients"][0].median == pytest.approx(3.5)
@@ -66,13 +67,13 @@ def test_fairness_of_a_burst_and_two_polite_clients() -> None:
 
 def test_without_a_request_alone_there_is_no_slowdown() -> None:
     alone = toys.without_mode(toys.own(), "alone")
-    assert numbers.fairness(alone) is None
-    assert numbers.by_client(alone) == {}
-    assert numbers.by_client(alone, "TTFT")[1] == pytest.approx([1200])
+    assert clients.fairness(alone) is None
+    assert clients.by_client(alone) == {}
+    assert clients.by_client(alone, "TTFT")[1] == pytest.approx([1200])
 
 
 def test_the_timeline_is_in_order_of_arrival() -> None:
-    rows = numbers.timeline(toys.own())
+    rows = clients.timeline(toys.own())
     assert [row["due_s"] for row in rows] == sorted(row["due_s"] for row in rows)
     assert rows[-1] == {"client": 2, "request": 7, "due_s": 0.2, "first_s": 1.4, "last_s": 1.5}
 

@@ -102,9 +102,12 @@ lab.explore("sweep", after="W5.N2.P2")
 # second of median E2E (Kleinrock's *power*). Left of it, a client adds throughput and little latency; right of it,
 # mostly latency. Servers are run a little to the left.
 #
-# Turn the latency and its percentile. Past the vertical line, where the scheduler's slots end, TPOT hardly moves and
-# TTFT does: requests wait in the scheduler's queue and are left alone once they run. A ratio far below the number of clients
-# does not mean that batching failed; on a few cores, clients, HTTP server and engine share what there is.
+# Turn the latency and its percentile. Past the vertical line, where the scheduler's slots end, TTFT takes most of what
+# a further client costs and TPOT little: requests wait in the queue and are left alone once they run. TTFT may climb
+# long before. Clients with equally long answers finish in the same step and send their next prompts together, so
+# each waits for all of these prefills. A ratio far below the number of clients does not mean that batching failed; on
+# a few cores, clients, HTTP server and engine share what there is. The table names the TP size, because a machine may
+# have more GPUs than the run used.
 #
 # **Little's law** asks nothing about schedulers: mean number inside = arrival rate × mean time inside. In a closed
 # loop without pauses the number inside is the number of clients. The table has the product `requests/s × mean E2E`
@@ -181,8 +184,10 @@ lab.explore("curve", after="W5.N2.P3")
 # can be. If the lag is not small against the latency, the machine has too few cores for clients and server together,
 # and the honest remedy is a lower rate or another machine, not another clock.
 #
-# The second figure puts both loops on one plane. Up to the knee they nearly agree. At the right edge the closed loop
-# stops, because its clients do; the open loop goes straight up.
+# The second figure puts both loops on one plane. In E2E they may agree closely up to the knee; at the right edge the
+# closed loop stops, because its clients do, and the open loop goes straight up. Now turn to TTFT and to TPOT. Where
+# the closed loop's clients march in step, its prompts arrive in herds: a high TTFT, then undisturbed decoding. Poisson
+# arrivals come one by one: a low TTFT, but each prefill holds up the answers that are being decoded.
 #
 # **Exercise C3.** Write `goodput(rows, ttft_s, tpot_s, seconds)`. Each row has `ttft`, `tpot` (`None` for an answer
 # of one token) and `error` (`None`, or one line).

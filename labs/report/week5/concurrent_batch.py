@@ -88,6 +88,7 @@ def batch_table(records: Records, predictions: Predictions, unit: str = "offline
             table.append(
                 {
                     "source": figure.source_label(record),
+                    "TP": numbers.tp(record),
                     "way": way,
                     "output tok/s": found.median,
                     "range": parts.span(found.min, found.max, 4),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from labs.analysis.week5 import concurrent_clients as clients
 from labs.analysis.week5 import concurrent_requests as numbers
 from labs.core.record import Record
 from labs.core.stats import summarize
@@ -24,11 +25,11 @@ POINTS_UP_TO = 120  # a box of more requests shows outliers only
 
 def draw_fairness(records: Records, predictions: Predictions, measure: str = "slowdown") -> go.Figure:
     """A box a client and run over its requests."""
-    if not any(numbers.by_client(record, measure) for record in records):
+    if not any(clients.by_client(record, measure) for record in records):
         return figure.empty_figure(NO_CLIENTS)
     fig = go.Figure(layout={"boxmode": "group"})
     for i, record in enumerate(records):
-        found = numbers.by_client(record, measure)
+        found = clients.by_client(record, measure)
         own = record.provenance.source == "measured"
         color = theme.COLORS[i % len(theme.COLORS)]
         values = [value for client in found for value in found[client]]
@@ -53,8 +54,8 @@ def draw_fairness(records: Records, predictions: Predictions, measure: str = "sl
 
 def fairness_sentence(records: Records, predictions: Predictions, measure: str = "slowdown") -> str:
     """Medians of the burst and of the others, their ratio, Jain's index, and who got the tokens."""
-    record = parts.first(records, numbers.fairness)
-    found = numbers.fairness(record) if record else None
+    record = parts.first(records, clients.fairness)
+    found = clients.fairness(record) if record else None
     if record is None or found is None:
         return "No request was measured alone, so there is no slowdown."
     (load,) = record.rows("load", run="clients")[:1]
@@ -74,7 +75,7 @@ def fairness_table(records: Records, predictions: Predictions, measure: str = "s
     for record in records:
         for load in record.rows("load", run="clients"):
             late = parts.lateness(numbers.point(record, load))
-            for client, values in numbers.by_client(record, measure).items():
+            for client, values in clients.by_client(record, measure).items():
                 found = summarize(values)
                 table.append(
                     {
@@ -124,7 +125,7 @@ def draw_timeline(
         for i in starts[1:]:
             fig.add_hline(y=i - 0.5, line={"color": theme.MUTED, "width": 1})
     else:
-        polite = [i for i in ys if rows[i]["client"] != numbers.BURST]
+        polite = [i for i in ys if rows[i]["client"] != clients.BURST]
         fig.update_yaxes(tickvals=polite, ticktext=["polite"] * len(polite), title="")
         fig.update_yaxes(tickfont={"size": 9})
     fig.update_yaxes(title="Request, by " + order, range=[len(rows) - 0.5, -0.5], showgrid=False)
@@ -139,8 +140,8 @@ def timeline_sentence(
     record = _chosen(records, source)
     assert record is not None  # draw_timeline had rows
     waits = {True: [0.0, 0.0], False: [0.0, 0.0]}
-    for row in numbers.timeline(record):
-        sums = waits[row["client"] == numbers.BURST]
+    for row in clients.timeline(record):
+        sums = waits[row["client"] == clients.BURST]
         sums[0] += row["first_s"] - row["due_s"]
         sums[1] += row["last_s"] - row["due_s"]
     share = {key: wait / whole if whole else None for key, (wait, whole) in waits.items()}
@@ -148,7 +149,7 @@ def timeline_sentence(
     (load,) = record.rows("load", run="clients")[:1]
     return (
         f"{parts.who(record)}: before their first token passed {burst} of the time of the burst's requests "
-        f"and {polite} of the polite clients' (n={len(numbers.timeline(record))} requests). "
+        f"and {polite} of the polite clients' (n={len(clients.timeline(record))} requests). "
         f"{parts.late(numbers.point(record, load))}"
     )
 
@@ -174,28 +175,28 @@ def timeline_table(
 
 def client_name(client: int) -> str:
     """Client 0 is the one that sends all at once."""
-    return "burst" if client == numbers.BURST else f"polite {client}"
+    return "burst" if client == clients.BURST else f"polite {client}"
 
 
 def sources(records: Records) -> list[str]:
     """The runs that have a timeline, by name."""
-    return list(dict.fromkeys(figure.source_label(one) for one in records if numbers.timeline(one)))
+    return list(dict.fromkeys(figure.source_label(one) for one in records if clients.timeline(one)))
 
 
 def _chosen(records: Records, source: str | None) -> Record | None:
-    return parts.first(records, lambda one: figure.source_label(one) == source and numbers.timeline(one))
+    return parts.first(records, lambda one: figure.source_label(one) == source and clients.timeline(one))
 
 
 def _ordered(record: Record, order: str) -> list[dict]:
-    rows = numbers.timeline(record)
+    rows = clients.timeline(record)
     return sorted(rows, key=lambda row: row["client"]) if order == "client" else rows
 
 
 def _mark_prediction(fig: go.Figure, record: Record | None, predictions: Predictions, measure: str) -> None:
     said = parts.number(predictions, "W5.N2.P4")
-    burst = summarize(numbers.by_client(record).get(numbers.BURST, [])).median if record else None
+    burst = summarize(clients.by_client(record).get(clients.BURST, [])).median if record else None
     if record and said is not None and burst and measure == "slowdown":
-        polite = [client_name(client) for client in numbers.by_client(record) if client != numbers.BURST]
+        polite = [client_name(client) for client in clients.by_client(record) if client != clients.BURST]
         text = f"median of a polite client {said:.3g}× the burst's"
         figure.prediction_marker(fig, polite, [said * burst] * len(polite), text=text)
 

@@ -206,9 +206,7 @@ def goodput_table(
 
 
 def _load(point: dict[str, Any]) -> str:
-    if point["mode"] == "closed":
-        return f"{point['concurrency']}"
-    return f"{point['rate']:.3g}/s"
+    return f"{point['concurrency']}" if point["mode"] == "closed" else f"{point['rate']:.3g}/s"
 
 
 def _known(record: Record, loop: str) -> list[dict[str, Any]]:
@@ -218,10 +216,8 @@ def _known(record: Record, loop: str) -> list[dict[str, Any]]:
 def _mark_prediction(
     fig: go.Figure, record: Record | None, predictions: Predictions, ttft_ms: float, tpot_ms: float
 ) -> None:
-    said, rows = (
-        parts.number(predictions, "W5.N2.P3"),
-        numbers.open_loop(record, ttft_ms, tpot_ms) if record else [],
-    )
+    said = parts.number(predictions, "W5.N2.P3")
+    rows = numbers.open_loop(record, ttft_ms, tpot_ms) if record else []
     if said is not None and rows and rows[0]["ttft_p50_ms"]:
         text = f"{said:.3g}× the median TTFT of the lowest rate"
         figure.prediction_marker(

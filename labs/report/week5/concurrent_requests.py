@@ -85,6 +85,7 @@ def sweep_table(
     return [
         {
             "source": figure.source_label(record),
+            "TP": numbers.tp(record),
             "clients": point["concurrency"],
             "output tok/s": point["tokens_per_s"],
             "requests/s": point["requests_per_s"],
@@ -159,7 +160,7 @@ def _add_slots(fig: go.Figure, records: Records) -> None:
             x=math.log10(slots),
             y=0.02,
             yref="y2 domain",
-            text=f"{slots} slots",
+            text=f"{slots} slots ({records[0].provenance.source})",
             showarrow=False,
             xanchor="right",
             xshift=-4,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from labs.analysis.week5 import concurrent_clients as clients
 from labs.analysis.week5 import concurrent_requests as numbers
 from labs.core.record import Record
 from labs.core.stats import percentile as reference_percentile
@@ -197,7 +198,7 @@ def _overload(record: Record) -> float | None:
 
 
 def _polite(record: Record) -> float | None:
-    found = numbers.fairness(record)
+    found = clients.fairness(record)
     return found["polite_over_burst"] if found else None
 
 
