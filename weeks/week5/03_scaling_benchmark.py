@@ -191,7 +191,7 @@ lab.figure("floor", after="W5.N3.P4")
 answer = (
     "On 4x H200 the messages take 57 x 4.4 µs = 0.25 ms of a step of 2.53 ms. If the links halved all of it, the "
     "step would take 2.41 ms, 5 % less. Even free messages leave 2.28 ms, still 1.1 ms above the perfect step of "
-    "1.16 ms. And small messages pay mostly alpha, which more bandwidth does not lower. The rest does not split: "
+    "1.20 ms. And small messages pay mostly alpha, which more bandwidth does not lower. The rest does not split: "
     "gaps between kernels, norms, sampling, the scheduler on the host."
 )
 ### END SOLUTION
