@@ -103,10 +103,10 @@ def test_the_timeline_has_a_bar_a_request_and_can_show_each_run() -> None:
     both = SETS["both"]
     options = FIGURES["timeline"].controls["source"].choices(both)
     assert options == [figure.source_label(one) for one in both]
-    wait, answer = drawn("timeline", both, source=options[1]).figure.data
+    wait, burst, polite = drawn("timeline", both, source=options[1]).figure.data
     assert "recorded" in wait.name
-    assert len(wait.y) == len(answer.y) == 8
-    assert wait.base[0] + wait.x[0] == pytest.approx(answer.base[0])
+    assert (len(wait.y), len(burst.y), len(polite.y)) == (8, 6, 2)
+    assert wait.base[0] + wait.x[0] == pytest.approx(burst.base[0])
 
 
 def test_the_batch_says_when_the_ranges_overlap() -> None:

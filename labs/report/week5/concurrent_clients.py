@@ -101,18 +101,19 @@ def draw_timeline(
     label, own = figure.source_label(record), record.provenance.source == "measured"
     fig = go.Figure(layout={"bargap": 0.1, "barmode": "overlay", "height": min(560, 180 + 4 * len(rows))})
     ys = list(range(len(rows)))
-    hover = [f"{client_name(row['client'])}, request {row['request']}" for row in rows]
-    for name, start, end, color in (
-        ("until its first token", "due_s", "first_s", theme.COLORS[4]),
-        ("its answer", "first_s", "last_s", theme.COLORS[0]),
+    for name, whose, start, end, color in (
+        ("until the first token", None, "due_s", "first_s", theme.COLORS[4]),
+        ("answer of the burst", True, "first_s", "last_s", theme.COLORS[0]),
+        ("answer of a polite client", False, "first_s", "last_s", theme.COLORS[2]),
     ):
+        found = [i for i in ys if whose is None or whose == (rows[i]["client"] == clients.BURST)]
         fig.add_bar(
             orientation="h",
-            y=ys,
-            base=[row[start] for row in rows],
-            x=[row[end] - row[start] for row in rows],
+            y=found,
+            base=[rows[i][start] for i in found],
+            x=[rows[i][end] - rows[i][start] for i in found],
             name=f"{name} ({label})",
-            customdata=hover,
+            customdata=[f"{client_name(rows[i]['client'])}, request {rows[i]['request']}" for i in found],
             hovertemplate="%{customdata}<br>%{base:.3f} s, for %{x:.3f} s<extra></extra>",
             marker={"color": color if own else theme.tint(color, 0.55), "line": {"width": 0}},
             meta={"source": record.provenance.source},
@@ -121,13 +122,11 @@ def draw_timeline(
     if order == "client":
         ends = [*starts[1:], len(rows)]
         ticks = {"tickvals": [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]}
-        fig.update_yaxes(**ticks, ticktext=[client_name(rows[i]["client"]) for i in starts], title="")
+        fig.update_yaxes(**ticks, ticktext=[client_name(rows[i]["client"]) for i in starts])
         for i in starts[1:]:
             fig.add_hline(y=i - 0.5, line={"color": theme.MUTED, "width": 1})
     else:
-        polite = [i for i in ys if rows[i]["client"] != clients.BURST]
-        fig.update_yaxes(tickvals=polite, ticktext=["polite"] * len(polite), title="")
-        fig.update_yaxes(tickfont={"size": 9})
+        fig.update_yaxes(showticklabels=False, ticks="")
     fig.update_yaxes(title="Request, by " + order, range=[len(rows) - 0.5, -0.5], showgrid=False)
     fig.update_xaxes(title=theme.axis_title("Time since the burst was due", "s"), rangemode="tozero")
     return fig
