@@ -62,7 +62,7 @@ def coverage(rows: Sequence[Row], tp: int) -> dict[str, Any]:
 
 def loaded(record: Record) -> list[int]:
     """The sizes at which an engine was opened, ascending."""
-    return sorted({row["tp"] for row in record.rows("load")})
+    return sorted({row["tp"] for kind in ("load", "memory", "shard") for row in record.rows(kind)})
 
 
 def start_up(record: Record, tp: int) -> dict[str, float | None]:
@@ -127,8 +127,8 @@ def capacity(record: Record) -> list[dict[str, Any]]:
     rank 0, and `token_bytes`, what a token takes there. None where it was not measured."""
     table = []
     for tp in loaded(record):
-        load = record.rows("load", tp=tp, rank=0)[0]
-        size, tokens = next(iter(rank_bytes(record, tp, "kv_bytes")), None), load["kv_tokens"]
+        load = next(iter(record.rows("load", tp=tp, rank=0)), {})
+        size, tokens = next(iter(rank_bytes(record, tp, "kv_bytes")), None), load.get("kv_tokens")
         row = {"tp": tp, "tokens": tokens, "kv_heads": load.get("kv_heads"), "kv_bytes": size}
         table.append({**row, "token_bytes": size / tokens if size and tokens else None})
     one = next((row["tokens"] for row in table if row["tp"] == 1), None)
@@ -231,3 +231,10 @@ def summary(record: Record) -> list[dict[str, Any]]:
             }
         )
     return table
+
+
+def card(record: Record) -> list[dict[str, Any]]:
+    """The summary without the columns of parts that have not run yet, for a notebook's result card."""
+    table = summary(record)
+    known = {name for row in table for name, value in row.items() if value is not None}
+    return [{name: value for name, value in row.items() if name in known} for row in table]

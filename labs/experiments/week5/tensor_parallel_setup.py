@@ -157,5 +157,6 @@ EXPERIMENT = Experiment(
     parts={"engines": measure_engines, "agreement": measure_agreement},
     drills={"indivisible": drill_indivisible},
     summary=numbers.summary,
+    card=numbers.card,
     prepare=prepare,
 )

@@ -16,7 +16,7 @@ LABELS = {
     "before": "in use before the engine",
     "weights": "weights",
     "kv": "KV cache",
-    "rest": "the rest of what is in use",
+    "rest": "the rest",
 }
 
 

@@ -25,7 +25,7 @@ CLAIM = "claim of the source document: 4 GPUs, 4 times the memory"
 
 def draw_start(records: Records, predictions: Predictions, beside: str | None) -> go.Figure:
     """Stacked seconds by TP size: imports, engine, and the first answers on top."""
-    shown = [record for record in parts.pair(records, beside) if numbers.loaded(record)]
+    shown = [record for record in parts.pair(records, beside) if record.rows("load")]
     if not shown:
         return figure.empty_figure(parts.NO_RUN)
     fig = parts.run_panels(shown)
@@ -43,7 +43,7 @@ def draw_start(records: Records, predictions: Predictions, beside: str | None) -
 
 def start_sentence(records: Records, predictions: Predictions, beside: str | None) -> str:
     """Imports, engine and their ratio to the answers at the largest size."""
-    record = parts.first(parts.pair(records, beside), numbers.loaded)
+    record = parts.first(parts.pair(records, beside), lambda one: one.rows("load"))
     assert record is not None  # draw_start drew one
     tp = max(numbers.loaded(record))
     row = numbers.start_up(record, tp)

@@ -15,8 +15,8 @@ OUT, IN = 8, 12  # of the matrix that C1 cuts; 3 ranks divide the one and not th
 RANKS = (1, 2, 4)
 KV_CASES = [  # (rank, ranks, heads, kv_heads) -> the KV heads that its query heads need
     ((0, 1, 8, 4), [0, 1, 2, 3]),
-    ((0, 2, 8, 4), [0, 1]),
     ((1, 2, 8, 4), [2, 3]),
+    ((0, 2, 8, 4), [0, 1]),
     ((3, 4, 8, 4), [3]),
     ((1, 4, 28, 4), [1]),
     ((4, 8, 8, 4), [2]),
@@ -29,7 +29,7 @@ SIZES = [1, 2, 4]
 
 
 def shard(answer: Any) -> Verdict:
-    """`shard(weight, rank, ranks, kind)`: every rank's block of an [out, in] matrix, ValueError for a rest."""
+    """`shard(weight, rank, ranks, kind)`: a rank's block of an [out, in] matrix, ValueError for a rest."""
     if not callable(answer):
         return Verdict(False, f"a function is wanted, found {answer!r}")
     weight = np.arange(OUT * IN).reshape(OUT, IN)
@@ -133,7 +133,7 @@ def _kv_hint(arguments: tuple[Any, ...], found: Any) -> str:
         return (
             f"rank % kv_heads gives rank {rank} head {found[0]}, but its query heads belong to another group"
         )
-    if isinstance(found, list) and len(found) == heads // ranks != kv_heads // ranks:
+    if found == list(range(rank * heads // ranks, (rank + 1) * heads // ranks)):
         return "those are query heads; each group of heads / kv_heads of them shares one KV head"
     if found == list(range(kv_heads)) and ranks > 1:
         return "that is every KV head: a rank needs only those of its own query heads"
