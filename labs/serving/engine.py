@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labs.core.config import Profile
 from labs.core.errors import UserError
+from labs.serving import shared_memory
 
 
 class EngineConfig(BaseModel):
@@ -130,6 +131,8 @@ def open_engine(config: EngineConfig) -> Any:
     arguments = engine_arguments(config) | {"disable_log_stats": False}  # else RequestOutput.metrics is None
     if config.tp > 1:
         arguments["distributed_executor_backend"] = "external_launcher"
+        if config.profile == "cpu":
+            shared_memory.use_own_names()
     known = {field.name for field in dataclasses.fields(EngineArgs)}
     if unknown := sorted(set(arguments) - known):
         import vllm
