@@ -24,17 +24,17 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: ## make the environment (every other command does it when needed)
-	@"$(PYTHON)" tools/install.py --venv "$(VENV)" --device "$(DEVICE)" --torch-index "$(TORCH_INDEX)"
+	@"$(PYTHON)" labs/tools/install.py --venv "$(VENV)" --device "$(DEVICE)" --torch-index "$(TORCH_INDEX)"
 
 week5: venv ## run the notebooks of Week 5 and write their report (MODEL= PROFILE= TP= NOTEBOOK=)
 	@$(py) -m labs run week5 $(if $(PROFILE),--profile "$(PROFILE)") $(if $(MODEL),--model "$(MODEL)") \
 		$(if $(TP),--tp $(subst $(comma), ,$(TP))) $(if $(NOTEBOOK),--notebook "$(NOTEBOOK)")
 
 test: venv ## run all tests: unit, vLLM, every solution notebook, browser
-	@$(py) tools/test.py
+	@$(py) labs/tools/test.py
 
 test-unit test-vllm test-notebooks test-browser: venv
-	@$(py) tools/test.py $(subst test-,,$@)
+	@$(py) labs/tools/test.py $(subst test-,,$@)
 
 lint: venv ## ruff and mypy
 	@$(py) -m ruff check .
@@ -45,22 +45,22 @@ doctor: venv ## what this machine has, and what that means for the course
 	@$(py) -m labs doctor
 
 lab: venv ## JupyterLab on 127.0.0.1, opens on the week's guide (PORT=)
-	@PORT="$(PORT)" $(py) tools/lab.py lab
+	@PORT="$(PORT)" $(py) labs/tools/lab.py lab
 
 pod: venv ## JupyterLab on all interfaces, with a token, for rented pods (PORT=)
-	@PORT="$(PORT)" $(py) tools/lab.py pod
+	@PORT="$(PORT)" $(py) labs/tools/lab.py pod
 
 notebooks: venv ## build notebooks/ and solutions/ from weeks/
 	@$(py) -m labs notebooks
 
 screenshot: venv ## take the README's picture again with the browser test
-	@LABS_SCREENSHOT="$(CURDIR)/docs/lab.png" $(py) tools/test.py browser
+	@LABS_SCREENSHOT="$(CURDIR)/weeks/week5/lab.png" $(py) labs/tools/test.py browser
 
 sweep: venv ## end processes that an earlier run left behind
 	@$(py) -m labs sweep
 
 lock: venv ## resolve constraints.txt again after a change of pyproject.toml
-	@$(py) tools/lock.py
+	@$(py) labs/tools/lock.py
 
 clean: ## remove .venv and caches; runs/ with your answers and Records stays
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -130,7 +130,7 @@ def test_every_import_is_declared() -> None:
     declared = {_canonical(re.split(r"[ <>=\[;]", line)[0]) for line in lines}
     distributions = packages_distributions()
     missing = {}
-    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")]:
+    for path in PACKAGE.rglob("*.py"):
         for _, name in imports(path):
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top in ("labs", "install"):

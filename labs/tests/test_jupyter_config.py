@@ -58,14 +58,14 @@ class Server:
 
 @contextlib.contextmanager
 def started(kind: str, folder: Path, **env: str) -> Iterator[Server]:
-    """tools/lab.py with a home of its own, in which a careless configuration switches the token off."""
+    """labs/tools/lab.py with a home of its own, in which a careless configuration switches the token off."""
     careless = folder / ".jupyter" / "jupyter_server_config.py"
     careless.parent.mkdir(parents=True)
     careless.write_text("c.IdentityProvider.token = ''\nc.ServerApp.allow_origin = '*'\n")
     log, port = folder / "lab.log", free_port()
     environment = {"HOME": str(folder), "PORT": str(port), "JUPYTER_RUNTIME_DIR": str(folder / "run"), **env}
     with guarded("jupyter") as guard:
-        process = guard.spawn([sys.executable, str(ROOT / "tools/lab.py"), kind], env=environment, log=log)
+        process = guard.spawn([sys.executable, str(ROOT / "labs/tools/lab.py"), kind], env=environment, log=log)
         deadline = time.monotonic() + SECONDS
         while "?token=" not in log.read_text():
             assert process.poll() is None, log.read_text()

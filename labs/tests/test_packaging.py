@@ -27,8 +27,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def load_tool(name: str) -> ModuleType:
-    """tools/<name>.py as a module; the folder is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    """labs/tools/<name>.py as a module; the folder is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "labs/tools" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -180,7 +180,7 @@ def test_make_calls_the_command_line_as_it_is(target: list[str], expected: list[
     ],
 )
 def test_setup_refuses_in_one_line(before: str, expected: str) -> None:
-    path = ROOT / "tools" / "install.py"
+    path = ROOT / "labs/tools" / "install.py"
     code = f"import sys; {before}; exec(compile(open({str(path)!r}).read(), 'install.py', 'exec'))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert found.returncode == 1
@@ -192,7 +192,7 @@ def test_setup_parses_on_old_pythons() -> None:
     """So that they get as far as the line that says what is wrong."""
     import ast
 
-    ast.parse((ROOT / "tools" / "install.py").read_text(), feature_version=(3, 7))
+    ast.parse((ROOT / "labs/tools" / "install.py").read_text(), feature_version=(3, 7))
 
 
 def test_pip_failure_shows_the_end_of_its_log(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Start JupyterLab for the course and print its whole address, token included.
 
-    tools/lab.py lab    on 127.0.0.1: for the machine that one sits at, or through an SSH tunnel
-    tools/lab.py pod    on all interfaces: for a rented pod, also behind a proxy that rewrites Host
+    labs/tools/lab.py lab    on 127.0.0.1: for the machine that one sits at, or through an SSH tunnel
+    labs/tools/lab.py pod    on all interfaces: for a rented pod, also behind a proxy that rewrites Host
 
 $JUPYTER_TOKEN sets the token; without it a new one is made. There is no way to start without one. $PORT is
 the first port that is tried (8888). For `pod`, $LABS_ALLOW_ORIGIN is a regular expression of one more origin
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNPOD = r"https://[a-z0-9-]+\.proxy\.runpod\.net"
 OTHER_PORTS = 20  # tried after $PORT when it is taken
 
@@ -76,7 +76,7 @@ def addresses(kind: str, port: int, path: str, token: str) -> list[str]:
 def main() -> None:
     kind = sys.argv[1] if len(sys.argv) == 2 else ""
     if kind not in ("lab", "pod"):
-        sys.exit("usage: tools/lab.py lab|pod")
+        sys.exit("usage: labs/tools/lab.py lab|pod")
     os.environ["JUPYTER_CONFIG_DIR"] = str(ROOT / ".jupyter")
     from jupyterlab.labapp import LabApp
 

@@ -1,6 +1,6 @@
 """Run the tests in stages, show a table, and end with one closing line as pytest writes it.
 
-    tools/test.py [unit] [vllm] [notebooks] [browser]     all stages by default
+    labs/tools/test.py [unit] [vllm] [notebooks] [browser]     all stages by default
 
 The solution notebooks are a stage of their own because they run with an environment of their own. A stage
 that fails does not stop the next one. Exit code 0 only if every stage ran tests and all passed.
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CELL_SECONDS = 900  # of a notebook's cell; on two cores the longest takes one or two minutes
 STAGES: dict[str, list[str]] = {
     "unit": ["labs/tests", "-m", "not vllm and not browser"],
     "vllm": ["labs/tests", "-m", "vllm and not browser"],
     "notebooks": [
-        *("solutions", "-p", "labs.tests.nbval_env", "--nbval-lax", "--nbval-current-env"),
+        *("solutions", "--nbval-lax", "--nbval-current-env"),
         f"--nbval-cell-timeout={CELL_SECONDS}",
     ],
     "browser": ["labs/tests", "-m", "browser"],
@@ -72,7 +72,7 @@ def run(stage: str) -> Outcome:
     environment = dict(os.environ)
     began = time.monotonic()
     if stage == "browser":
-        found = subprocess.run([sys.executable, "tools/chromium.py"], stdout=subprocess.PIPE, text=True)
+        found = subprocess.run([sys.executable, "labs/tools/chromium.py"], stdout=subprocess.PIPE, text=True)
         if found.returncode != 0:
             return Outcome(stage, seconds=time.monotonic() - began, note="no Chromium, see the line above")
         environment["CHROMIUM"] = found.stdout.strip()

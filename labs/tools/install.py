@@ -3,7 +3,7 @@
 Only the standard library, since it runs before anything is installed. It returns at once when the environment
 already holds what pyproject.toml and constraints.txt say. Exit code 1 with one line when it cannot go on.
 
-    python3 tools/install.py [--venv .venv] [--device auto|cpu|cuda] [--torch-index URL]
+    python3 labs/tools/install.py [--venv .venv] [--device auto|cpu|cuda] [--torch-index URL]
 """
 
 import sys
@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NVIDIA_SMI = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")  # the second is where WSL 2 keeps it

@@ -19,7 +19,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13")  # the first one's versions are taken for the others where they exist
 SECTIONS = ("both", "cpu", "cuda")
@@ -33,8 +33,8 @@ X86_ONLY = {"intel-openmp", "intel-cmplr-lib-ur"}
 
 HEADER = """\
 # Every package of the workbook's environment with its exact version, for Python 3.11 to 3.13 on Linux.
-# Written by tools/lock.py: after a change of pyproject.toml run `make lock` and commit both files.
-# tools/install.py installs the first section and the one of its build, and resolves nothing again. As a
+# Written by labs/tools/lock.py: after a change of pyproject.toml run `make lock` and commit both files.
+# labs/tools/install.py installs the first section and the one of its build, and resolves nothing again. As a
 # constraints file it fits either build: pip install -c constraints.txt ".[cuda,notebook,dev]".
 """
 
