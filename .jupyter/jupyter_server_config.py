@@ -1,6 +1,6 @@
 """JupyterLab of the workbook, for `make lab` and `make pod`, which set JUPYTER_CONFIG_DIR to this folder.
 
-A learner's own ~/.jupyter plays no part, so nothing there can switch the token off. labs/tools/lab.py adds what
+A learner's own ~/.jupyter plays no part: nothing there can switch the token off. labs/tools/lab.py adds what
 differs between the two commands: the address, and who may connect from another origin.
 """
 

@@ -65,7 +65,9 @@ def started(kind: str, folder: Path, **env: str) -> Iterator[Server]:
     log, port = folder / "lab.log", free_port()
     environment = {"HOME": str(folder), "PORT": str(port), "JUPYTER_RUNTIME_DIR": str(folder / "run"), **env}
     with guarded("jupyter") as guard:
-        process = guard.spawn([sys.executable, str(ROOT / "labs/tools/lab.py"), kind], env=environment, log=log)
+        process = guard.spawn(
+            [sys.executable, str(ROOT / "labs/tools/lab.py"), kind], env=environment, log=log
+        )
         deadline = time.monotonic() + SECONDS
         while "?token=" not in log.read_text():
             assert process.poll() is None, log.read_text()

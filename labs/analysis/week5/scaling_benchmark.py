@@ -48,8 +48,8 @@ def scaling(record: Record, load: str = "saturated") -> list[dict[str, Any]]:
     """One row a TP size: its rate, and what that says against TP=1 of the same Record.
 
     `speedup` compares medians; `low` and `high` compare the extremes of the repeats, and so do the ranges of
-    what is derived from them. `cost` is the price of a token relative to TP=1 (tp/speedup). All are None where
-    TP=1 or the load was not measured.
+    what is derived from them. `cost` is the price of a token relative to TP=1 (tp/speedup). All are None
+    where TP=1 or the load was not measured.
     """
     sizes = tp_sizes(record)
     base = rate(record, 1, load)
