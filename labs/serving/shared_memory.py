@@ -1,8 +1,8 @@
 """Names of the shared memory through which vLLM's CPU ranks exchange tensors.
 
 vLLM 0.32 names it after the port of its rendezvous. Ranks that an external launcher has started have no such
-port there, so every run of the machine would use one name: two runs at once collide, and what a killed rank
-left in /dev/shm stops every later run with `create shm in SHMManager failed. errno: 17`.
+port there, so every launch on the machine would use one name: of two that start at once, one ends with
+`create shm in SHMManager failed. errno: 17`, or its ranks meet those of the other.
 """
 
 import os

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from labs.cluster.launch import launch
 from labs.cluster.rank import RankContext
+from labs.core.paths import TINY_MODEL
+from labs.serving.engine import EngineConfig, engine_env
 from labs.serving.shared_memory import own_name
 
 VLLMS = "//-tp:0-[0-1]-cpushm"  # what vLLM makes of `env://`, the same for every launch
@@ -22,28 +25,23 @@ def test_a_name_is_one_file_in_dev_shm() -> None:
     assert len(own_name(VLLMS, ENV)) < 200  # NAME_MAX is 255, and vLLM appends the rank
 
 
-def open_and_close_engine(ctx: RankContext) -> int:
+def mapped(ctx: RankContext) -> list[str]:
+    """Open an engine and say which shared memory this rank has mapped for it."""
     from labs.serving.engine import EngineConfig, close_engine, open_engine
 
-    close_engine(open_engine(EngineConfig.model_validate(ctx.config)))
-    return ctx.world_size
+    engine = open_engine(EngineConfig.model_validate(ctx.config))
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    close_engine(engine)
+    return sorted({line.split("/dev/shm/")[1] for line in lines if "cpushm" in line})
 
 
 @pytest.mark.vllm
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs /dev/shm")
-def test_what_a_killed_run_left_does_not_stop_the_next_one() -> None:
-    from labs.cluster.launch import launch
-    from labs.core.paths import TINY_MODEL
-    from labs.serving.engine import EngineConfig, engine_env
-
-    left = [Path(f"/dev/shm/-tp:0-[0-1]-cpushm_{rank}") for rank in range(2)]
-    for path in left:
-        path.touch(mode=0o600)  # vLLM would create it and insist on being the first
-    try:
-        config = EngineConfig(model_path=str(TINY_MODEL), weights="tiny", tp=2, max_model_len=64)
-        target = "labs.tests.test_shared_memory:open_and_close_engine"
-        found = launch(target, 2, config.model_dump(mode="json"), env=engine_env(config), timeout=240)
-        assert found == [2, 2]
-    finally:
-        for path in left:
-            path.unlink(missing_ok=True)
+def test_the_ranks_of_an_engine_use_that_name() -> None:
+    config = EngineConfig(model_path=str(TINY_MODEL), weights="tiny", tp=2, max_model_len=64)
+    target, env = "labs.tests.test_shared_memory:mapped", engine_env(config)
+    first, second = launch(target, 2, config.model_dump(mode="json"), env=env, timeout=240, on_line=None)
+    assert first == second
+    assert [name.rpartition("_")[2] for name in first] == ["0", "1"]
+    assert all(name.startswith("labs-") for name in first)
+    left = [name for name in first if (Path("/dev/shm") / name).exists()]
+    assert left == []
