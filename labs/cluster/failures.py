@@ -86,10 +86,15 @@ def details(cause: Failure, failures: Sequence[Failure], world_size: int, tail: 
     return "\n\n".join([*parts, f"Logs: {logs}"])
 
 
-def unfinished(ranks: Sequence[int], world_size: int, timeout: float) -> str:
-    """ "ranks 0 and 1 of 2 did not finish within 60 s"."""
+def unfinished(ranks: Sequence[int], world_size: int, timeout: float, stopped: Sequence[int] = ()) -> str:
+    """ "ranks 0 and 1 of 2 did not finish within 60 s; rank 0 is stopped (SIGSTOP or a debugger)"."""
+    why = f"; {_named(stopped)} {'are' if stopped[1:] else 'is'} stopped (SIGSTOP or a debugger)"
+    return f"{_named(ranks)} of {world_size} did not finish within {timeout:g} s{why if stopped else ''}"
+
+
+def _named(ranks: Sequence[int]) -> str:
     names = " and ".join([", ".join(map(str, ranks[:-1])), str(ranks[-1])] if ranks[1:] else map(str, ranks))
-    return f"rank{'s' if ranks[1:] else ''} {names} of {world_size} did not finish within {timeout:g} s"
+    return f"rank{'s' if ranks[1:] else ''} {names}"
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:

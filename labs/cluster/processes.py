@@ -7,13 +7,16 @@
 When the block ends, whether by its end, by an exception or by Ctrl-C, every process of the run is gone: the
 children, what they started, and daemons that left for a session of their own. If this process is killed,
 even with SIGKILL, a side process (`labs.cluster.guard`) does the same. Linux only.
+
+The children's temporary files (TMPDIR) lie in a folder that goes with the run, and so does the shared memory
+that killed ones leave in /dev/shm. vLLM leaves sockets and files in TMPDIR even when it ends well.
 """
 
 import contextlib
 import itertools
 import os
 import re
-import socket
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +27,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from labs.cluster import guard as side
+from labs.cluster import scratch
 from labs.core.errors import RunFailed, UserError
 
 GRACE_SECONDS = 3.0
@@ -65,6 +69,8 @@ class Guard:
         self.run = _run_id(name)
         self.grace = grace
         self._side: subprocess.Popen[bytes] | None = None
+        self._folder = ""  # the run's temporary files
+        self._older: set[int] = set()  # what was in /dev/shm before
         self._children: list[subprocess.Popen[Any]] = []
 
     def spawn(
@@ -129,10 +135,12 @@ class Guard:
             survived = watcher.wait()
         if survived:  # also when the side process itself was killed: do its work here
             tracker = side.Tracker(self.run, os.getpid())
+            tracker.shared.older = self._older
             for child in self._children:
                 if child.poll() is None:
                     tracker.add(child.pid)
             stuck = side.end(tracker, self.grace)
+            shutil.rmtree(self._folder, ignore_errors=True)
             if stuck:
                 self._side = None
                 raise RunFailed(f"processes of the run {self.run} cannot be ended: {stuck}; see `ps -fp PID`")
@@ -145,6 +153,9 @@ class Guard:
         """Start the side process, before the first child, or again if somebody killed it."""
         if self._side is not None and self._side.poll() is None:
             return
+        if not os.path.isdir(self._folder):
+            self._folder = scratch.new_folder()
+            self._older = {inode for _, inode in side.shm_files()}
         self._side = subprocess.Popen(
             [
                 sys.executable,
@@ -154,6 +165,7 @@ class Guard:
                 self.run,
                 str(os.getpid()),
                 str(self.grace),
+                self._folder,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -161,14 +173,15 @@ class Guard:
             start_new_session=True,
             cwd="/",
         )
+        self._tell(side.OLDER.decode(), *self._older)
         for child in self._children:
             self._tell(child.pid)
 
-    def _tell(self, pid: int) -> None:
+    def _tell(self, *words: object) -> None:
         assert self._side is not None
         assert self._side.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._side.stdin.write(b"%d\n" % pid)
+            self._side.stdin.write(" ".join(map(str, words)).encode() + b"\n")
             self._side.stdin.flush()
 
     def _environment(self, extra: Mapping[str, str | None]) -> dict[str, str]:
@@ -176,8 +189,9 @@ class Guard:
         marks = {
             side.MARKER: f"{outer}/{self.run}" if outer else self.run,
             "SPT_NOENV": "1",  # setproctitle (vLLM uses it) would overwrite the environment, and the marker
+            "TMPDIR": self._folder,
         }
-        merged = {**os.environ, **extra, **marks}
+        merged = {"TORCHINDUCTOR_CACHE_DIR": scratch.inductor_cache(), **os.environ, **extra, **marks}
         return {key: value for key, value in merged.items() if value is not None}
 
 
@@ -203,28 +217,6 @@ def sweep_leftovers(wait: float = 0.0) -> list[Leftover]:
         if stuck := side.end(tracker, GRACE_SECONDS):
             raise RunFailed(f"processes of an earlier run cannot be ended: {stuck}; see `ps -fp PID`")
     return swept
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback. UserError for a number that is no port."""
-    if not 0 < port < 65536:
-        raise UserError(f"{port} is not a port; use a number from 1 to 65535")
-    with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections of a past server do not count
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _run_id(name: str) -> str:

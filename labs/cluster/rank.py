@@ -107,7 +107,7 @@ def context(config: dict[str, Any]) -> RankContext:
         os.environ.setdefault(name, str(value))
     if found.world_size == 1 and "MASTER_ADDR" not in os.environ:
         os.environ.setdefault("LOCAL_WORLD_SIZE", "1")
-        from labs.cluster.processes import free_port
+        from labs.cluster.ports import free_port
 
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     return found

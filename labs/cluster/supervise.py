@@ -159,7 +159,8 @@ class Supervisor:
         waiting = [one for one in self.ranks if not one.outcome()]
         stacks = self._stacks()
         self._drain()
-        message = failures.unfinished([one.rank for one in waiting], self.world_size, timeout)
+        stopped = [one.rank for one in waiting if (now := guard.stat(one.process.pid)) and now.state in "Tt"]
+        message = failures.unfinished([one.rank for one in waiting], self.world_size, timeout, stopped)
         raise RunFailed(message, f"{stacks}\n\nLogs: {shown(self.folder)}")
 
     def _stacks(self) -> str:

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from labs.cluster.processes import free_port, guarded, port_is_free
+from labs.cluster.ports import free_port, port_is_free
+from labs.cluster.processes import guarded
 from labs.core.errors import RunFailed, UserError
 from labs.core.paths import runs_dir
 from labs.serving import server_log

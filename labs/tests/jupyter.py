@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labs.cluster.processes import free_port, guarded
+from labs.cluster.ports import free_port
+from labs.cluster.processes import guarded
 from labs.core.paths import ROOT
 
 TOKEN = "a-token-of-the-test"

@@ -51,6 +51,12 @@ def lose_rank_1(ctx: RankContext) -> None:
     raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer")
 
 
+def stop_rank_1(ctx: RankContext) -> None:
+    """Rank 1 stands still, deaf to everything but SIGCONT and SIGKILL."""
+    if ctx.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def leave_without_result(ctx: RankContext) -> None:
     """Rank 0 ends the process with exit code 0 behind everybody's back."""
     if ctx.rank == 0:

@@ -62,3 +62,5 @@ def test_exit_codes_and_unnamed_signals() -> None:
 def test_unfinished_ranks() -> None:
     assert failures.unfinished([1], 2, 60) == "rank 1 of 2 did not finish within 60 s"
     assert failures.unfinished([0, 2, 3], 4, 2.5) == "ranks 0, 2 and 3 of 4 did not finish within 2.5 s"
+    stopped = failures.unfinished([0, 1], 2, 60, [1])
+    assert stopped.endswith("did not finish within 60 s; rank 1 is stopped (SIGSTOP or a debugger)")

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from labs.cluster.processes import free_port, guarded
+from labs.cluster.ports import free_port
+from labs.cluster.processes import guarded
 from labs.core.paths import ROOT
 from labs.tests.test_packaging import load_tool
 

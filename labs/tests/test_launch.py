@@ -142,6 +142,13 @@ def test_a_hang_ends_at_the_timeout_with_every_stack(token: str) -> None:
     assert with_token(token) == []
 
 
+def test_a_stopped_rank_is_named(token: str) -> None:
+    failed = fails(TARGETS + "stop_rank_1", timeout=3, name=token)
+    assert str(failed) == "rank 1 of 2 did not finish within 3 s; rank 1 is stopped (SIGSTOP or a debugger)"
+    assert "does not answer (state T)" in failed.details
+    assert with_token(token) == []
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -1,10 +1,12 @@
 """Nothing survives its run: real processes, killed in every way that a user, a server or the system has."""
 
+import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from labs.cluster import guard as side
-from labs.cluster.processes import Guard, free_port, guarded, leftovers, port_is_free, sweep_leftovers
+from labs.cluster import scratch
+from labs.cluster.ports import free_port, port_is_free
+from labs.cluster.processes import Guard, guarded, leftovers, sweep_leftovers
 from labs.core.errors import UserError
 from labs.tests.running import (
     clean_up,
@@ -40,6 +44,26 @@ if os.fork() == 0:
 os.wait()
 time.sleep(1.5)
 print("ready", flush=True)
+time.sleep(600)
+"""
+# Leaves what a killed vLLM leaves: a socket in the temporary folder, shared memory that it has mapped, and
+# some that it has not but that has the run's name. Or (argv[2]) it maps a file that was there before.
+LITTER = """
+import mmap, os, socket, sys, tempfile, time
+def share(path, flags=os.O_RDWR):
+    fd = os.open(path, flags, 0o600)
+    os.ftruncate(fd, 4096)
+    return mmap.mmap(fd, 4096)
+run = os.environ["LABS_RUN"].split("/")[-1]
+names = [f"/dev/shm/labs-test-{sys.argv[1]}", f"/dev/shm/labs-{run}-{sys.argv[1]}"]
+kept = [share(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) for path in names[: 1 if sys.argv[2] else 2]]
+if sys.argv[2]:
+    kept.append(share(sys.argv[2]))
+else:
+    kept.pop().close()
+lock = socket.socket(socket.AF_UNIX)
+lock.bind(f"{tempfile.gettempdir()}/0123456789-0123456789-0123456789-012")
+print(tempfile.gettempdir(), flush=True)
 time.sleep(600)
 """
 OWNER = """
@@ -145,6 +169,63 @@ def test_bystanders_are_left_alone(token: str) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def litter(token: str) -> list[Path]:
+    return sorted(path for path in Path("/dev/shm").iterdir() if token in path.name)
+
+
+def test_what_a_process_leaves_goes_with_its_run(token: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with guarded("litter") as guard:
+        guard.spawn([sys.executable, "-c", LITTER, token, ""], log=log)
+        assert wait_until(lambda: log.read_text().endswith("\n"))
+        folder = Path(log.read_text().strip())
+        assert folder.is_dir()
+        assert folder != Path(tempfile.gettempdir())
+        assert len(litter(token)) == 2
+    assert not folder.exists()
+    assert litter(token) == []
+
+
+def test_it_goes_also_when_the_owner_is_killed_with_all_its_processes(token: str) -> None:
+    code = OWNER.replace("guard.spawn(", "child = guard.spawn(").replace("sys.argv[2]])", "sys.argv[2], ''])")
+    code = code.replace("time.sleep(600)", "print('started', flush=True); time.sleep(600)")
+    owner = start_python(code, LITTER, token)
+    try:
+        folder = Path([line for line in read_until(owner, "/labs-") if line.startswith("/")][-1].strip())
+        time.sleep(1.5)  # the guard has had a look
+        for pid in [owner.pid, *(set(with_token(token)) - set(_guards(token)))]:
+            os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not folder.exists())
+        assert litter(token) == []
+    finally:
+        clean_up(token, owner)
+
+
+def test_shared_memory_of_others_stays(token: str, tmp_path: Path) -> None:
+    before = Path(f"/dev/shm/before-{token}")
+    before.touch(mode=0o600)
+    log = tmp_path / "log"
+    try:
+        with guarded("others") as guard:
+            guard.spawn([sys.executable, "-c", LITTER, token, str(before)], log=log)
+            assert wait_until(lambda: log.read_text().endswith("\n"))
+            path = Path(f"/dev/shm/labs-test-{token}")
+            with path.open("r+b") as file:
+                used = mmap.mmap(file.fileno(), 0)  # a process that is not of the run has it too
+        assert litter(token) == [before, path]
+        used.close()
+    finally:
+        for left in litter(token):
+            left.unlink()
+
+
+def test_a_long_temporary_folder_leaves_room_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/" + "x" * 80)
+    folder = Path(scratch.new_folder())
+    assert folder.parent == Path("/tmp")
+    folder.rmdir()
 
 
 def test_kill_all_and_use_again(token: str) -> None:
