@@ -2,6 +2,10 @@
 
 import sys
 
-from labs.cli import main
+try:
+    from labs.cli import main
+except KeyboardInterrupt:  # nothing has been started yet
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 sys.exit(main())

@@ -5,17 +5,19 @@ on standard error, never a traceback.
 """
 
 import argparse
+import contextlib
 import json
-import os
 import re
+import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from labs.cluster import hardware
-from labs.core import atomic
+from labs.core import atomic, signals
 from labs.core import config as configuration
 from labs.core.errors import RunFailed, UserError
 from labs.core.record import Record
@@ -30,8 +32,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     try:
-        arguments = _parser().parse_args(argv)
-        return arguments.call(arguments)
+        with signals.as_interrupts():
+            arguments = _parser().parse_args(argv)
+            return arguments.call(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -40,9 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(error.details.rstrip(), file=sys.stderr)
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted: every process of the run has been ended", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, signals.Signalled) else signal.SIGINT
+        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        with contextlib.suppress(OSError):  # after SIGHUP there is no terminal to print to
+            print(f"{what}: every process of the run has been ended", file=sys.stderr)
+        return 128 + number
     except BrokenPipeError:  # the reader of our output has gone (`… | head`)
         sys.stderr.close()
         return 1
@@ -69,6 +75,13 @@ def _experiment_command(commands: Any, experiment: base.Experiment) -> None:
     parser.add_argument("--tp", type=int, nargs="+", metavar="N", help="tensor-parallel sizes, such as 1 2 4")
     parser.add_argument("--seed", type=int, help="seed of prompts and arrivals")
     parser.add_argument("--part", nargs="+", metavar="PART", help="run only these parts")
+    parser.add_argument(
+        "--timeout",
+        dest="timeout_s",
+        type=float,
+        metavar="SECONDS",
+        help="the longest that one engine may take, or one load run",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the Record (JSON) to FILE")
     experiment.add_arguments(parser)
     parser.set_defaults(call=_run_experiment, experiment=experiment)
@@ -154,6 +167,8 @@ def _keep(arguments: argparse.Namespace) -> int:
     from labs.core.paths import ROOT, recorded_dir
 
     record = Record.load(arguments.record)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
+        raise UserError(f"--name wants letters, digits, '.', '_' and '-'; found {arguments.name!r}")
     week, _, name = record.experiment.partition("/")
     path = recorded_dir(week) / f"{name}.{arguments.name}.json"
     record.as_recorded(arguments.note).save(path)
@@ -196,11 +211,15 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _check_writable(path: Path) -> None:
     """A run takes minutes: refuse an output path that cannot be written before it begins, not after."""
-    parent = path.parent
-    if path.is_dir() or not parent.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
+    try:
+        if path.is_dir():
+            raise IsADirectoryError
+        with tempfile.NamedTemporaryFile(dir=path.parent):  # as the Record is written later; see atomic.py
+            pass
+    except OSError:
         raise UserError(
             f"cannot write the Record to {path}; give a file in a folder that exists and is writable"
-        )
+        ) from None
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from labs.cluster import hardware
 from labs.core.config import ExperimentConfig
 from labs.core.errors import RunFailed, UserError
+from labs.core.paths import runs_dir
 from labs.core.record import Gate, Record, Row
 from labs.model import source
 
@@ -69,6 +70,7 @@ def run(
             raise UserError(f"{experiment.stem} has no part {name!r}; it has {', '.join(experiment.parts)}")
     config = experiment.prepare(config)
     model = source.resolve(config.model)
+    runs_dir()  # where the run leaves its logs: said now if that cannot be, not after a start
     if model.note:
         say(model.note)
     began = time.monotonic()

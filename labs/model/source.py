@@ -136,10 +136,13 @@ def _read_config(folder: Path) -> Config:
 
 
 def missing_weights(folder: Path) -> list[str]:
-    """Weight files that `folder` should have and lacks; [] if it can be loaded."""
+    """Weight files that `folder` should have and lacks; [] if it can be loaded. UserError: broken index."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise UserError(f"{index} is no index of weight files; fetch the model again") from None
         return sorted(shard for shard in shards if not (folder / shard).is_file())
     return [] if has_any_weights(folder) else ["model.safetensors"]
 

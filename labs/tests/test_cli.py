@@ -1,12 +1,16 @@
 """The command line: a mistake in the call is one line and exit code 2; nothing has been started."""
 
 import json
+import os
+import signal
+from typing import Any
 
 import pytest
 
 from labs.cli import main, table
 from labs.core import config
 from labs.core.errors import RunFailed
+from labs.core.record import Record
 from labs.experiments import base, registry
 
 MISTAKES = {
@@ -24,6 +28,9 @@ MISTAKES = {
     "unknown part": (["scaling", "--part", "latency"], "has no part 'latency'; it has scaling"),
     "unknown week": (["run", "week99"], "unknown week 'week99'"),
     "no such Record": (["keep", "/nowhere/at/all.json", "--name", "x"], "cannot read the Record"),
+    "output that no file system takes": (["scaling", "--out", "/proc/x.json"], "cannot write the Record"),
+    "no time at all": (["scaling", "--timeout", "0"], "timeout_s: Input should be greater than 0"),
+    "time without end": (["concurrent", "--timeout", "inf"], "timeout_s: Input should be a finite number"),
     "bad number of repeats": (["scaling", "--all-reduce-repeats", "1"], "greater than or equal to 5"),
 }
 
@@ -94,6 +101,47 @@ def test_a_failed_run_is_exit_code_1_with_the_details_before_its_one_line(monkey
     monkeypatch.setattr(base, "run", fail)
     assert main(["scaling", "--profile", "cpu"]) == 1
     assert capsys.readouterr().err == "Traceback of rank 1\nfailed: rank 1 of 2 failed: ValueError: wrong\n"
+
+
+def test_a_recorded_runs_name_cannot_leave_its_folder(tmp_path, capsys):
+    stem, about = "week5/03_scaling_benchmark", {"seconds": 1.0, "weights": "tiny", "model": "tiny"}
+    found: Any = {"config": {}, "samples": [], "profile": "cpu", "hardware": {}, **about}
+    path = Record.new(stem, **found).save(tmp_path / "record.json")
+    for name in ("", "../x", "a/b", ".hidden"):
+        assert main(["keep", str(path), "--name", name]) == 2
+        assert "--name wants letters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("under", ["", "/below"])
+def test_a_folder_for_runs_that_is_a_file_is_one_line(under, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LABS_RUNS", f"{tmp_path}/file{under}")
+    for argv in (["scaling", "--profile", "cpu"], ["run", "week5"]):
+        assert main(argv) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: cannot keep runs in ")
+        assert printed.err.count("\n") == 1
+
+
+def test_the_timeout_is_a_flag_of_every_experiment(monkeypatch, capsys):
+    def run(_: object, settings: Any, *rest: object, **more: object) -> None:
+        raise RunFailed(f"it may take {settings.timeout_s} s")
+
+    monkeypatch.setattr(base, "run", run)
+    for experiment in registry.all_experiments():
+        assert main([experiment.command, "--profile", "cpu", "--timeout", "7.5"]) == 1
+        assert capsys.readouterr().err == "failed: it may take 7.5 s\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_it_is_one_line(number, monkeypatch, capsys):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(base, "run", lambda *_, **__: os.kill(os.getpid(), number))
+    assert main(["scaling", "--profile", "cpu"]) == 128 + number
+    said = f"ended by {number.name}: every process of the run has been ended\n"
+    assert capsys.readouterr().err == said
+    assert signal.getsignal(number) == before
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(monkeypatch, capsys):

@@ -98,6 +98,15 @@ def test_a_folder_with_a_bad_config_is_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', "{}"])
+def test_a_broken_index_of_weight_files_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(json.dumps(shape()))
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(UserError, match=r"index\.json is no index of weight files") as caught:
+        resolve(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["", "qwen", "/no/such/folder", "./nothing/here"])
 def test_what_is_neither_a_folder_nor_a_hub_name_is_refused(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -54,7 +54,7 @@ class Config(ExperimentConfig):
     offline_repeats: int = Field(ge=1)
     slo_ttft_s: float = Field(gt=0)
     slo_tpot_s: float = Field(gt=0)
-    timeout_s: float = Field(default=900, gt=0)
+    timeout_s: float = Field(default=900, gt=0, allow_inf_nan=False)  # the server's start, or one load run
 
 
 def prepare(config: Config) -> Config:
@@ -68,7 +68,7 @@ def measure_server(config: Config, say: Say) -> Part:
     model = source.resolve(config.model)
     engine = engines.engine_config(config, model, _tp(config), max_num_seqs=config.max_num_seqs)
     with VllmServer(engine, say=say, timeout=config.timeout_s) as server:
-        loads = _Loads(server, say)
+        loads = _Loads(server, say, config.timeout_s)
         loads.run("warm-up", "warm-up", _requests(config, model, 8, salt=1), concurrency=8)
         loads.run("alone", "alone", _requests(config, model, config.minimum_requests, salt=2), concurrency=1)
         best = 0.0
@@ -95,8 +95,8 @@ def measure_server(config: Config, say: Say) -> Part:
 class _Loads:
     """The load runs of one server, and their rows."""
 
-    def __init__(self, server: VllmServer, say: Say) -> None:
-        self.server, self.say = server, say
+    def __init__(self, server: VllmServer, say: Say, timeout: float) -> None:
+        self.server, self.say, self.timeout = server, say, timeout
         self.rows: list[dict[str, Any]] = []
 
     def run(
@@ -104,7 +104,9 @@ class _Loads:
     ) -> LoadResult:
         """Send the requests and keep their rows; what it says gives away nothing that is to be predicted."""
         before = self.server.metrics()
-        result = run_load(self.server.url, self.server.model, requests, run=run, say=None, **how)
+        result = run_load(
+            self.server.url, self.server.model, requests, run=run, say=None, timeout_s=self.timeout, **how
+        )
         about = {
             "mode": mode,
             "concurrency": how.get("concurrency"),
@@ -153,7 +155,13 @@ def drill_dead_server(config: Config, say: Say) -> str:
         killer.start()
         try:
             result = run_load(
-                server.url, server.model, requests, run="drill", concurrency=len(requests), say=None
+                server.url,
+                server.model,
+                requests,
+                run="drill",
+                concurrency=len(requests),
+                say=None,
+                timeout_s=config.timeout_s,
             )
         except RunFailed as error:
             return f"{error}. {_end_of(server)}"

@@ -42,7 +42,7 @@ class Config(ExperimentConfig):
     medium: Load
     single: Load
     all_reduce_repeats: int = Field(ge=5)
-    timeout_s: float = Field(default=900, gt=0)  # for one TP size, loading included
+    timeout_s: float = Field(default=900, gt=0, allow_inf_nan=False)  # for one TP size, loading included
 
 
 def prepare(config: Config) -> Config:

@@ -34,7 +34,7 @@ class Config(ExperimentConfig):
         default=3.0, gt=0
     )  # log-probabilities may differ by so many times bf16's own noise
     equal_within: float = Field(default=0.05, gt=0)  # "about equal": (max - min) / mean of the ranks' bytes
-    timeout_s: float = Field(default=900, gt=0)
+    timeout_s: float = Field(default=900, gt=0, allow_inf_nan=False)
 
 
 def prepare(config: Config) -> Config:
