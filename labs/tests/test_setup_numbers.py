@@ -5,6 +5,9 @@ import pytest
 from labs.analysis.week5 import tensor_parallel_setup as numbers
 from labs.analysis.week5 import tensor_parallel_shards as shards
 from labs.analysis.week5.tensor_parallel_shards import Piece
+from labs.core.config import load
+from labs.experiments.week5 import tensor_parallel_ranks as ranks
+from labs.experiments.week5 import tensor_parallel_setup as setup
 from labs.tests import setup_toys as toys
 
 OWN, OLD, COPIED = toys.own(), toys.recorded(), toys.copied()
@@ -176,3 +179,22 @@ def test_the_card_leaves_out_what_has_not_run() -> None:
     assert "mean |Δ log p|" in numbers.summary(OWN)[0]
     assert "mean |Δ log p|" not in numbers.card(toys.without(OWN, "logprobs"))[0]
     assert [row["ranks about equal"] for row in numbers.card(OLD)] == ["-", "yes", "yes"]
+
+
+def test_weights_that_differ_only_in_their_layer_become_one_row() -> None:
+    def row(name: str, rows: int) -> dict:
+        return {"name": name, "shape": [rows, 4], "dtype": "toy", "bytes": 4 * rows, "split": "column"}
+
+    table = [row("embed.weight", 8), row("layers.0.up.weight", 2), row("layers.1.up.weight", 2)]
+    table.append(row("layers.2.up.weight", 3))  # an odd layer keeps a row of its own
+    assert [(one["name"], one["count"]) for one in ranks._alike(table)] == [
+        ("embed.weight", 1),
+        ("layers.0.up.weight", 2),
+        ("layers.2.up.weight", 1),
+    ]
+
+
+def test_the_drill_refuses_three_ranks_before_anything_starts() -> None:
+    settings = load(setup.Config, toys.STEM, "cpu")
+    said = setup.drill_indivisible(settings, lambda line: pytest.fail(f"started: {line}"))
+    assert said.startswith("TP=3 does not divide 8 attention heads")

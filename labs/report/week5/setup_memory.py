@@ -64,7 +64,7 @@ def memory_sentence(
             f"{parts.nbytes(row['weights'])} of {parts.nbytes(row['used'])} in use."
         )
     ratio = parts.percent(numbers.used_ratio(record, tp))
-    more = f" In use is {ratio} of what TP=1 uses." if numbers.used_ratio(record, tp) else ""
+    more = f" A rank uses {ratio} of what it uses at TP=1." if numbers.used_ratio(record, tp) else ""
     return f"{parts.who(record)}, TP={tp}, between its ranks: {'; '.join(said)}.{more}"
 
 
