@@ -17,6 +17,8 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help venv week5 test test-unit test-vllm test-notebooks test-browser lint doctor lab pod notebooks \
         screenshot sweep lock clean
 
+unexport PYTHONDONTWRITEBYTECODE
+# With it set, each start would compile PyTorch and vLLM again.
 py := "$(VENV)/bin/python"
 comma := ,
 

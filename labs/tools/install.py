@@ -29,14 +29,22 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NVIDIA_SMI = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")  # the second is where WSL 2 keeps it
 MESSAGE_LINES = 12  # of pip's log, shown when it fails
+PIPS = 2  # at once, beside the one for torch
+FIRST_IMPORTS = (  # in two processes at once
+    "torch, vllm, vllm.entrypoints.openai.api_server, vllm.v1.engine.llm_engine, "
+    "vllm.model_executor.models.qwen2, transformers.models.qwen2.modeling_qwen2",
+    "jupyterlab.labapp, papermill, nbclient, ipykernel.kernelapp, ipywidgets, plotly.graph_objects, pytest",
+)
 
 
 class SetupFailed(Exception):
@@ -118,6 +126,28 @@ def install_torch_cpu(python: Path, log: Path, pin: str, index: str) -> None:
         pip(python, log, "--no-deps", "--index-url", index, wanted)
 
 
+def install_packages(python: Path, venv: Path, lines: list[str], torch_index: str, fresh: bool) -> None:
+    """All packages, in a few pips at once where nothing has to be removed first: one alone waits too often.
+
+    No pip resolves anything and no two have a package in common. A `torch_index` asks for torch's CPU build.
+    """
+    torch = next(line for line in lines if line.startswith("torch=="))
+    rest = [line for line in lines if line != torch or not torch_index]
+    parts = [rest[at::PIPS] for at in range(PIPS)] if fresh else [rest]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(PIPS + 1 if fresh else 1) as pool:
+        running: list[Future[Any]] = []
+        if torch_index:
+            log = venv / "install-torch.log"
+            running.append(pool.submit(install_torch_cpu, python, log, torch, torch_index))
+        for number, part in enumerate(parts, 1):
+            requirements = Path(folder) / f"{number}.txt"
+            requirements.write_text("\n".join(part) + "\n")
+            log = venv / f"install-{number}.log"
+            running.append(pool.submit(pip, python, log, "--no-deps", "-r", str(requirements)))
+    for job in running:
+        job.result()
+
+
 def install(venv: Path, device: str, torch_index: str) -> None:
     """Put everything into `venv`. Safe to repeat after it was interrupted."""
     other = {"cpu": "cuda", "cuda": "cpu"}[device]
@@ -128,38 +158,40 @@ def install(venv: Path, device: str, torch_index: str) -> None:
     began = time.monotonic()
     kind = "CUDA build, a download of several GB" if device == "cuda" else "CPU build"
     print(f"Setting up {os.path.relpath(venv)} for Python {platform.python_version()}, {kind}", flush=True)
+    fresh = fresh or not (venv / "bin" / "python").exists()
     with step("environment"):
         python = make_venv(venv, fresh)
     ready.unlink(missing_ok=True)
-    log = venv / "install.log"
-    if device == "cpu":
-        torch = next(line for line in lines if line.startswith("torch=="))
-        with step(f"PyTorch ({torch}, CPU)"):
-            install_torch_cpu(python, log, torch, torch_index)
-    with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text("\n".join(lines) + "\n")
-        with step(f"vLLM, JupyterLab and the rest ({len(lines)} packages)"):
-            pip(python, log, "--no-deps", "-r", str(requirements))
+    with step(f"PyTorch, vLLM, JupyterLab and the rest ({len(lines)} packages)"):
+        install_packages(python, venv, lines, torch_index if device == "cpu" else "", fresh)
     with step("the lab package"):
+        log = venv / "install.log"
         pip(python, log, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    with step("byte code"):  # here on every core; pip would do it on one, and each first import otherwise
-        command = [str(python), "-m", "compileall", "-q", "-j", "0", "-x", "/tests?/", str(venv / "lib")]
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    with step("check"):
+    with step("first imports, and a check of the build"):
         check(python, device)
     ready.write_text(fingerprint(device) + "\n")
     print(f"Ready after {time.monotonic() - began:.0f} s.", flush=True)
 
 
 def check(python: Path, device: str) -> None:
-    """The build of torch is the one that was asked for."""
-    code = "import torch; print(torch.version.cuda or 'none')"
-    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
-    cuda = found.stdout.strip()
-    if found.returncode != 0:
-        raise SetupFailed(f"torch does not import: {found.stderr.strip().splitlines()[-1]}")
-    if device == "cuda" and cuda == "none":
+    """What the course imports does import, and the build of torch is the one that was asked for.
+
+    The imports also write the byte code that later starts read: pip compiling every package takes four times
+    as long, and ranks that start together would each compile the same modules.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    imports = [f"import {names}" for names in FIRST_IMPORTS]
+    imports[0] += "; print('cuda:', torch.version.cuda or 'none')"
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen([str(python), "-c", code], env=environment, text=True, stdout=pipe, stderr=pipe)
+        for code in imports
+    ]
+    printed = [process.communicate() for process in processes]
+    for process, (_, errors) in zip(processes, printed, strict=True):
+        if process.returncode != 0:
+            raise SetupFailed(f"an import failed: {(errors.strip().splitlines() or ['no message'])[-1]}")
+    if device == "cuda" and "cuda: none" in printed[0][0]:
         raise SetupFailed("torch came as a CPU build; does pip's configuration name a folder of wheels?")
 
 
@@ -175,7 +207,7 @@ def main() -> None:
     venv = Path(os.path.abspath(arguments.venv))
     ready = venv / "workbook-ready"
     wanted = fingerprint(device)
-    with (ROOT / "tools" / "install.py").open() as lock:  # two `make` at once: the second one waits
+    with Path(__file__).open() as lock:  # two `make` at once: the second one waits
         fcntl.flock(lock, fcntl.LOCK_EX)
         if ready.exists() and ready.read_text().strip() == wanted and (venv / "bin" / "python").exists():
             return
