@@ -8,6 +8,7 @@ from labs.core import config as configuration
 from labs.core import provenance
 from labs.core.config import ExperimentConfig
 from labs.core.record import Record
+from labs.experiments import engines
 from labs.experiments.base import Experiment
 from labs.model import source
 from labs.report import cards
@@ -35,7 +36,8 @@ def configure(
 def environment_card(stem: str, config: ExperimentConfig, recorded: Sequence[Record]) -> Card:
     """What the notebook runs on: hardware, versions, model, weights, recorded runs."""
     machine, model = hardware.detect(), source.resolve(config.model)
-    sizes = set(hardware.tp_sizes(machine, config.profile)) & set(source.valid_tp(model.config))
+    usual = engines.tp_sizes(config, None)
+    possible = set(hardware.tp_sizes(machine, config.profile)) & set(source.valid_tp(model.config))
     return cards.environment(
         stem,
         hardware=machine.model_dump(mode="json"),
@@ -44,6 +46,7 @@ def environment_card(stem: str, config: ExperimentConfig, recorded: Sequence[Rec
         model=model.name,
         weights=model.weights,
         model_note=model.note,
-        tp_sizes=sorted(sizes),
+        tp_sizes=usual,
+        more_tp_sizes=sorted(possible - set(usual)),
         recorded=recorded,
     )

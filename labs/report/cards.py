@@ -30,10 +30,14 @@ def environment(
     weights: str,
     model_note: str = "",
     tp_sizes: Sequence[int] = (),
+    more_tp_sizes: Sequence[int] = (),
     recorded: Sequence[Record] = (),
     notes: Sequence[str] = (),
 ) -> Card:
-    """What the notebook runs on. `hardware`: a Hardware as a dict (`summary`, `memory_bytes`, `driver`)."""
+    """What the notebook runs on. `hardware`: a Hardware as a dict (`summary`, `memory_bytes`, `driver`).
+
+    `tp_sizes` are run unless others are asked for; `more_tp_sizes` run too, such as more ranks than cores.
+    """
     installed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     memory = hardware.get("memory_bytes")
     facts = {
@@ -43,7 +47,8 @@ def environment(
         "Software": installed or "unknown",
         "Profile": profile,
         "Model": f"{model} ({WEIGHTS.get(weights, weights)})" + (f". {model_note}" if model_note else ""),
-        "TP sizes here": ", ".join(map(str, tp_sizes)) or "none",
+        "TP sizes here": (", ".join(map(str, tp_sizes)) or "none")
+        + (f"; on request also {', '.join(map(str, more_tp_sizes))}" if more_tp_sizes else ""),
         "Measured": "what is labelled measured is run on this machine",
         "Recorded": "; ".join(
             dict.fromkeys(record.label().removeprefix("recorded on ") for record in recorded)
