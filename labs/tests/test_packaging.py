@@ -202,5 +202,15 @@ def test_pip_failure_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert str(log) in str(failure.value)
 
 
+def test_a_python_without_venv_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "The virtual environment was not created successfully because ensurepip is not available.\n"
+    ended = subprocess.CompletedProcess([], 1, stdout=said + "Failing command: python3\n", stderr="")
+    monkeypatch.setattr(install.subprocess, "run", lambda *args, **kwargs: ended)
+    with pytest.raises(install.SetupFailed, match="apt-get install python3-venv"):
+        install.make_venv(tmp_path / "venv", fresh=True)
+
+
 def test_fingerprint_changes_with_the_build() -> None:
     assert install.fingerprint("cpu") != install.fingerprint("cuda")

@@ -113,9 +113,11 @@ def make_venv(venv: Path, fresh: bool) -> Path:
     command = [sys.executable, "-m", "venv", *(["--clear"] if fresh else []), str(venv)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
-        hint = "; on Debian or Ubuntu: apt-get install python3-venv" if "ensurepip" in made.stdout else ""
+        if "ensurepip" in made.stdout + made.stderr:
+            install_it = "on Debian or Ubuntu: apt-get install python3-venv"
+            raise SetupFailed(f"{sys.executable} cannot make environments, it has no ensurepip; {install_it}")
         found = (made.stderr or made.stdout).strip().splitlines() or ["no message"]
-        raise SetupFailed(f"{sys.executable} -m venv {venv} failed: {found[-1]}{hint}")
+        raise SetupFailed(f"{sys.executable} -m venv {venv} failed: {found[-1]}")
     return python
 
 
