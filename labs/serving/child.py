@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,8 @@ def run_module(
             code = child.wait(max(0.1, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             raise RunFailed(f"the {what} did not finish within {timeout_s:g} s", _tail(log)) from None
+        if code < 0:
+            raise RunFailed(f"the {what} was killed by {signal.Signals(-code).name}", _tail(log))
         if code:
             tail = _tail(log).strip()
             raise RunFailed(f"the {what} failed: {_reason(tail) or f'exit code {code}'}", tail)

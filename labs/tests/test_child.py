@@ -47,6 +47,8 @@ def test_a_failure_without_a_traceback_gives_the_last_line_or_the_code(script):
         run_module(script("import sys; sys.exit('bad luck')"), [], what="child", timeout_s=30)
     with pytest.raises(RunFailed, match="the child failed: exit code 3"):
         run_module(script("import os; os._exit(3)"), [], what="child", timeout_s=30)
+    with pytest.raises(RunFailed, match="the child was killed by SIGKILL"):
+        run_module(script("import os; os.kill(os.getpid(), 9)"), [], what="child", timeout_s=30)
 
 
 @pytest.mark.parametrize("code", [
