@@ -40,7 +40,11 @@ def from_error(rank: int, error: dict[str, str], when: float) -> Failure:
     echo = kind in _FOLLOW_UP_TYPES or (
         kind not in ("ValueError", "TypeError", "AssertionError") and bool(_FOLLOW_UP.search(message))
     )
-    first_line = message.strip().split("\n")[0]
+    lines = message.strip().split("\n")
+    if "validation error" in lines[0]:  # pydantic says which on the lines that follow
+        stated = next((line for line in lines if "Value error, " in line), lines[-1]).strip()
+        lines[0] = stated.removeprefix("Value error, ").partition(" [type=")[0]
+    first_line = lines[0]
     return Failure(
         rank=rank,
         what=f"failed: {kind}: {first_line}" if first_line else f"failed: {kind}",

@@ -43,6 +43,8 @@ def load(cls: type[C], experiment: str, profile: str, **overrides: Any) -> C:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {shown}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown} is not valid YAML: not UTF-8 text ({error.reason})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
@@ -54,7 +56,8 @@ def load(cls: type[C], experiment: str, profile: str, **overrides: Any) -> C:
     if profile not in PROFILES or profile not in data:
         known = ", ".join(name for name in PROFILES if name in data)
         raise UserError(f"unknown profile {profile!r}; {shown} has {known}")
-    block = (data[profile] or {}).get(name)
+    blocks = data[profile]
+    block = blocks.get(name) if isinstance(blocks, dict) else blocks
     if not isinstance(block, dict):
         raise UserError(
             f"{shown} has no settings for {name} under {profile}: found {block!r}, need a mapping"

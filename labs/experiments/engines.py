@@ -40,7 +40,7 @@ def tp_sizes(config: ExperimentConfig, asked: Sequence[int] | None) -> tuple[int
 def engine_config(config: ExperimentConfig, model: ModelSource, tp: int, **settings: Any) -> EngineConfig:
     """The engine of one TP size with the profile's limits; `settings` win over them."""
     limits = {**LIMITS[config.profile], **settings}
-    limits["max_model_len"] = min(limits["max_model_len"], model.config["max_position_embeddings"])
+    limits["max_model_len"] = min(limits["max_model_len"], source.max_positions(model.config))
     return EngineConfig(
         model_path=model.path,
         weights=model.weights,

@@ -16,7 +16,9 @@ def heads(config: Config) -> int:
 
 def kv_heads(config: Config) -> int:
     """Key/value heads; equal to `heads` without grouped-query attention."""
-    return int(config.get("num_key_value_heads") or heads(config))
+    return (
+        heads(config) if config.get("num_key_value_heads") is None else _number(config, "num_key_value_heads")
+    )
 
 
 def layers(config: Config) -> int:
@@ -27,6 +29,11 @@ def layers(config: Config) -> int:
 def hidden(config: Config) -> int:
     """Width of the residual stream."""
     return _number(config, "hidden_size")
+
+
+def max_positions(config: Config) -> int:
+    """The longest context in tokens."""
+    return _number(config, "max_position_embeddings")
 
 
 def head_dim(config: Config) -> int:
@@ -101,8 +108,9 @@ def check_tp_divides(config: Config, tp: int) -> None:
 
 def _number(config: Config, key: str) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(
-            f"config.json needs an integer {key}, found {value!r}: not a dense Qwen2- or Llama-style model"
+            f"config.json needs an integer {key} of 1 or more, found {value!r}: "
+            "not a dense Qwen2- or Llama-style model"
         )
     return value

@@ -9,7 +9,7 @@ import pytest
 
 from labs.cli import main, table
 from labs.core import config
-from labs.core.errors import RunFailed
+from labs.core.errors import RunFailed, UserError
 from labs.core.record import Record
 from labs.experiments import base, registry
 
@@ -60,13 +60,16 @@ def test_gpus_that_are_not_there(capsys, monkeypatch):
         ("cpu: {03_scaling_benchmark: {tp: [1, 2]", "not valid YAML"),
         ("- just\n- a list\n", "must hold the profiles"),
         ("cpu: {}\n", "has no settings for 03_scaling_benchmark"),
+        ("cpu: nope\n", "has no settings for 03_scaling_benchmark"),
+        ("cpu:\n\tmodel: tiny\n", "cannot start any token"),
+        ("cpu: \udcff\n", "not UTF-8 text"),
         ("cpu: {03_scaling_benchmark: {gpus: 4}}\n", "gpus: Extra inputs are not permitted"),
         ("cpu: {03_scaling_benchmark: {saturated: lots}}\n", "saturated"),
     ],
 )
 def test_a_broken_config_file_is_one_line_that_names_the_file(text, says, tmp_path, monkeypatch, capsys):
     (tmp_path / "week5").mkdir()
-    (tmp_path / "week5" / "config.yaml").write_text(text)
+    (tmp_path / "week5" / "config.yaml").write_text(text, errors="surrogateescape")
     monkeypatch.setattr(config, "WEEKS", tmp_path)
     assert main(["scaling", "--profile", "cpu"]) == 2
     err = capsys.readouterr().err
@@ -101,6 +104,13 @@ def test_a_failed_run_is_exit_code_1_with_the_details_before_its_one_line(monkey
     monkeypatch.setattr(base, "run", fail)
     assert main(["scaling", "--profile", "cpu"]) == 1
     assert capsys.readouterr().err == "Traceback of rank 1\nfailed: rank 1 of 2 failed: ValueError: wrong\n"
+
+
+@pytest.mark.parametrize("given", [{"concurrency": [0, 2]}, {"load_factors": [-1.0]}])
+def test_a_load_of_nobody_is_refused_before_a_server_starts(given):
+    experiment = registry.find("week5/02_concurrent_requests")
+    with pytest.raises(UserError, match="should be greater than 0"):
+        config.load(experiment.config, experiment.stem, "cpu", **given)
 
 
 def test_a_recorded_runs_name_cannot_leave_its_folder(tmp_path, capsys):

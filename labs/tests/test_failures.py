@@ -37,6 +37,13 @@ def test_an_error_that_only_mentions_a_connection_is_no_echo() -> None:
     assert failures.first(found).rank == 0
 
 
+def test_a_validation_error_says_what_is_wrong() -> None:
+    message = "1 validation error for ModelConfig\n  Value error, no model_type [type=value_error, input=1]\n"
+    assert error(0, "ValidationError", message, 1.0).what == "failed: ValidationError: no model_type"
+    message = "1 validation error for Load\nrepeats\n  Input should be more [type=x]\n"
+    assert error(0, "ValidationError", message, 1.0).what == "failed: ValidationError: Input should be more"
+
+
 def test_echoes_alone_are_named_in_order() -> None:
     found = [error(rank, "BrokenPipeError", "", 3.0 - rank) for rank in range(3)]
     assert failures.headline(failures.first(found), 3) == "rank 2 of 3 failed: BrokenPipeError"

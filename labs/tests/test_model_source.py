@@ -256,6 +256,15 @@ def test_the_vocabulary_is_padded_before_it_is_divided():
     assert tp_obstacle(config, 3) == "does not divide 2048 vocabulary rows"
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_attention_heads", 0), ("num_key_value_heads", 0), ("vocab_size", "many")]
+)
+def test_a_shape_of_nothing_is_refused(key, value):
+    config = resolve("tiny").config | {key: value}
+    with pytest.raises(UserError, match=f"needs an integer {key} of 1 or more, found {value!r}"):
+        check_tp_divides(config, 1)
+
+
 def test_only_tp_1_left():
     config = resolve("tiny").config | {"num_attention_heads": 7}
     with pytest.raises(UserError, match=r"use 1$"):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from labs.analysis.week5 import concurrent_requests as numbers
 from labs.core.config import ExperimentConfig
@@ -38,10 +38,14 @@ class Config(ExperimentConfig):
     server_tp: int = Field(default=1, ge=1)
     input_tokens: int = Field(ge=1)
     output_tokens: int = Field(ge=2)
-    concurrency: tuple[int, ...] = Field(min_length=2)  # closed loop: clients that each wait for their answer
+    concurrency: tuple[PositiveInt, ...] = Field(
+        min_length=2
+    )  # closed loop: clients that each wait for their answer
     rounds: int = Field(ge=1)  # requests a client sends at each concurrency
     minimum_requests: int = Field(default=16, ge=1)  # a point of few clients still needs samples
-    load_factors: tuple[float, ...] = Field(min_length=1)  # open loop: offered rate over the capacity found
+    load_factors: tuple[PositiveFloat, ...] = Field(
+        min_length=1
+    )  # open loop: offered rate over the capacity found
     open_seconds: float = Field(gt=0)  # how long each rate is offered,
     open_requests: int = Field(ge=2)  # and the fewest requests that it is offered for
     greedy_requests: int = Field(ge=1)  # fairness: one client sends all of these at once,
