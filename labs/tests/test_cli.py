@@ -31,6 +31,7 @@ MISTAKES = {
     "output that no file system takes": (["scaling", "--out", "/proc/x.json"], "cannot write the Record"),
     "no time at all": (["scaling", "--timeout", "0"], "timeout_s: Input should be greater than 0"),
     "time without end": (["concurrent", "--timeout", "inf"], "timeout_s: Input should be a finite number"),
+    "a name that is a path": (["keep", "r.json", "--name", "../x"], "--name wants letters, digits"),
     "bad number of repeats": (["scaling", "--all-reduce-repeats", "1"], "greater than or equal to 5"),
 }
 
