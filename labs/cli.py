@@ -166,9 +166,9 @@ def _notebooks(arguments: argparse.Namespace) -> int:
 def _keep(arguments: argparse.Namespace) -> int:
     from labs.core.paths import ROOT, recorded_dir
 
-    record = Record.load(arguments.record)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
         raise UserError(f"--name wants letters, digits, '.', '_' and '-'; found {arguments.name!r}")
+    record = Record.load(arguments.record)
     week, _, name = record.experiment.partition("/")
     path = recorded_dir(week) / f"{name}.{arguments.name}.json"
     record.as_recorded(arguments.note).save(path)
