@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -32,6 +33,7 @@ from labs.serving import server_log
 from labs.serving.engine import EngineConfig, check_model, engine_arguments, engine_env
 
 POLL_SECONDS = 0.1
+END_SECONDS = 5.0  # vLLM's server ends by itself so soon after its engine has died
 HOST = "127.0.0.1"
 Role = Literal["server", "engine", "worker"]
 
@@ -95,6 +97,10 @@ class VllmServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        broken = isinstance(error, (RunFailed, OSError)) and not self._killed
+        if broken and not self._ready():  # on its way out: its end says more than a connection that broke
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
         failure = None if self._killed else self.failure()
         self._stack.close()
         if failure and (error is None or isinstance(error, (RunFailed, OSError))):
@@ -115,9 +121,12 @@ class VllmServer:
 
         The labels follow the name as Prometheus writes them, without those that are the same everywhere
         (engine, model): `vllm:num_requests_running`,
-        `vllm:request_success_total{finished_reason="length"}`.
+        `vllm:request_success_total{finished_reason="length"}`. RunFailed if the server does not answer.
         """
-        return parse_metrics(_get(f"{self.url}/metrics", timeout=10))
+        try:
+            return parse_metrics(_get(f"{self.url}/metrics", timeout=10))
+        except OSError as error:
+            raise RunFailed(f"the vLLM server does not answer: {error}") from None
 
     def pids(self, role: Role | None = None) -> list[int]:
         """The live processes of the run, or those of one role. At TP=1 the engine has no worker beside it."""

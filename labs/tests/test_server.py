@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -191,6 +192,46 @@ def test_a_server_that_is_too_slow_is_ended(tmp_path: Path) -> None:
         pass
     assert pids
     assert gone(pids)
+
+
+# Answers until it is asked for its metrics; then it hangs up and is gone half a second later, as vLLM's server
+# is when its engine has died.
+DYING = """
+import http.server, json, os, sys, threading, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/metrics":
+            self.server.socket.close()
+            time.sleep(0.5)
+            print("ValueError: the cause", flush=True)
+            os._exit(3)
+        body = json.dumps({"data": [{"id": "tiny"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("wait", [0.0, 1.0])
+def test_a_server_on_its_way_out_gives_its_reason_not_a_broken_connection(
+    wait: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "labs.serving.server.server_command",
+        lambda config, port, name: [sys.executable, "-c", DYING, str(port)],
+    )
+
+    def session() -> None:
+        with VllmServer(tiny(), log=tmp_path / "log", timeout=30) as server:
+            with pytest.raises(OSError, match="timed out"):
+                urllib.request.urlopen(f"{server.url}/metrics", timeout=0.1)
+            time.sleep(wait)
+            server.metrics()
+
+    with pytest.raises(RunFailed, match=r"^the vLLM server died \(exit code 3\): ValueError: the cause$"):
+        session()
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
