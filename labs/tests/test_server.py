@@ -194,8 +194,8 @@ def test_a_server_that_is_too_slow_is_ended(tmp_path: Path) -> None:
     assert gone(pids)
 
 
-# Answers until it is asked for its metrics; then it hangs up and is gone half a second later, as vLLM's server
-# is when its engine has died.
+# Answers until it is asked for its metrics; then it hangs up and is gone half a second later, as vLLM's
+# server is when its engine has died.
 DYING = """
 import http.server, json, os, sys, threading, time
 class Handler(http.server.BaseHTTPRequestHandler):
