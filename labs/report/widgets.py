@@ -56,7 +56,10 @@ class Explorer:
             box = ipywidgets.HBox(list(self.widgets.values()))
             box.layout.flex_flow = "row wrap"
             box.layout.grid_gap = "4px 28px"
-            ipython_display(box)
+            # A saved notebook has no controls to turn: it shows this line instead of the box's Python repr.
+            names = ", ".join(self.spec.controls[name].label for name in self.widgets)
+            said = {"text/plain": f"Controls: {names}. Run the cell to turn them."}
+            ipython_display({**box._repr_mimebundle_(), **said}, raw=True)
 
     def _observer(self, name: str) -> Any:
         def turned(change: Any) -> None:
