@@ -4,8 +4,8 @@
     labs/tools/lab.py pod    on all interfaces: for a rented pod, also behind a proxy that rewrites Host
 
 $JUPYTER_TOKEN sets the token; without it a new one is made. There is no way to start without one. $PORT is
-the port (8888); one that is taken is refused. For `pod`, $LABS_ALLOW_ORIGIN is a regular expression of one more
-origin (such as https://lab\\.example\\.org) from which a browser may connect; Runpod's proxy is always
+the port (8888); one that is taken is refused. For `pod`, $LABS_ALLOW_ORIGIN is a regular expression of one
+more origin (such as https://lab\\.example\\.org) from which a browser may connect; Runpod's proxy is always
 allowed. A mistake is one line and exit code 2.
 """
 
