@@ -17,6 +17,8 @@ from labs.core.paths import ROOT
 
 TOKEN = "a-token-of-the-test"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
+STARTS = 5
 # Chromium's own look-ups of its maker's hosts are no part of the test, and hang where there is no network.
 QUIET = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -73,14 +75,23 @@ def open_notebook(pg: Any, url: str, name: str) -> None:
 
 def run_all(pg: Any, seconds: float) -> None:
     """Run > Run All Cells, and wait until the last one has run."""
+    started, done = _prompts("some", r"\[[*\d]"), _prompts("every", r"\[\d+\]")
+    from playwright import sync_api as playwright
+
     pg.locator(".jp-NotebookPanel .jp-Cell").first.click()
-    pg.get_by_role("menuitem", name="Run", exact=True).click()
-    pg.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    done = """() => {
-        const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-        return prompts.length > 3 && prompts.every(prompt => /\\[\\d+\\]/.test(prompt.textContent));
-    }"""
+    for _ in range(3):  # JupyterLab runs nothing, and says nothing, while its page has no kernel yet
+        pg.get_by_role("menuitem", name="Run", exact=True).click()
+        pg.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with contextlib.suppress(playwright.TimeoutError):
+            pg.wait_for_function(started, timeout=5_000, polling=100)
+            break
     pg.wait_for_function(done, timeout=seconds * 1000, polling=500)
+
+
+def _prompts(which: str, pattern: str) -> str:
+    """JavaScript: do some, or does every one, of the notebook's prompts match the pattern?"""
+    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+    return f"() => {prompts}.length > 3 && {prompts}.{which}(prompt => /{pattern}/.test(prompt.textContent))"
 
 
 def _answers(url: str) -> bool:
