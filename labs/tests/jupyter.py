@@ -17,8 +17,6 @@ from labs.core.paths import ROOT
 
 TOKEN = "a-token-of-the-test"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
-STARTS = 5
 # Chromium's own look-ups of its maker's hosts are no part of the test, and hang where there is no network.
 QUIET = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -75,15 +73,15 @@ def open_notebook(pg: Any, url: str, name: str) -> None:
 
 def run_all(pg: Any, seconds: float) -> None:
     """Run > Run All Cells, and wait until the last one has run."""
-    started, done = _prompts("some", r"\[[*\d]"), _prompts("every", r"\[\d+\]")
+    started, done = _prompts("some", r"\[\d+\]"), _prompts("every", r"\[\d+\]")
     from playwright import sync_api as playwright
 
     pg.locator(".jp-NotebookPanel .jp-Cell").first.click()
-    for _ in range(3):  # JupyterLab runs nothing, and says nothing, while its page has no kernel yet
+    for _ in range(3):  # while its page has no kernel yet, JupyterLab drops the run without a word
         pg.get_by_role("menuitem", name="Run", exact=True).click()
         pg.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         with contextlib.suppress(playwright.TimeoutError):
-            pg.wait_for_function(started, timeout=5_000, polling=100)
+            pg.wait_for_function(started, timeout=20_000, polling=200)
             break
     pg.wait_for_function(done, timeout=seconds * 1000, polling=500)
 
