@@ -147,12 +147,29 @@ def test_the_timeout_is_a_flag_of_every_experiment(monkeypatch, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_end_it_is_one_line(number, monkeypatch, capsys):
-    before = signal.getsignal(number)
-    monkeypatch.setattr(base, "run", lambda *_, **__: os.kill(os.getpid(), number))
-    assert main(["scaling", "--profile", "cpu"]) == 128 + number
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup the tests themselves ignore SIGHUP
+    try:
+        monkeypatch.setattr(base, "run", lambda *_, **__: os.kill(os.getpid(), number))
+        assert main(["scaling", "--profile", "cpu"]) == 128 + number
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     said = f"ended by {number.name}: every process of the run has been ended\n"
     assert capsys.readouterr().err == said
-    assert signal.getsignal(number) == before
+
+
+def test_what_nohup_ignores_stays_ignored(monkeypatch):
+    def hang_up(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise RunFailed("still here")
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(base, "run", hang_up)
+        assert main(["scaling", "--profile", "cpu"]) == 1
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(monkeypatch, capsys):
