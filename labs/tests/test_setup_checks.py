@@ -1,37 +1,17 @@
 """The checks of notebook 01: solutions pass, stubs are not attempted, typical mistakes get their hint."""
 
-import ast
 import math
 from typing import Any
 
 import pytest
 
-from labs.course import build, checks, source
+from labs.course import build, checks
 from labs.course.checks import Status, judge
 from labs.course.checks.week5.tensor_parallel_setup import CHECKS, MEASURED
 from labs.tests import setup_toys as toys
+from labs.tests.exercises import answers
 
 STEM = toys.STEM
-
-
-class Recorder:
-    """Stands for the lab in a cell: keeps what the cell hands to it."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-
-    def check(self, name: str, answer: Any) -> None:
-        self.answers[name] = answer
-
-
-def answers(solved: bool) -> dict[str, Any]:
-    """What every exercise cell of the source hands to lab.check, in the solved or the learner's copy."""
-    lab = Recorder()
-    for cell in source.read(build.ROOT / "weeks" / f"{STEM}.py", STEM):
-        if cell.grade_id in CHECKS:
-            text = source.solved(cell) if solved else source.stripped(cell)
-            exec(compile(ast.parse(text), str(cell.grade_id), "exec"), {"lab": lab})
-    return lab.answers
 
 
 def test_ids_and_points_of_source_and_checks_agree() -> None:
@@ -41,7 +21,7 @@ def test_ids_and_points_of_source_and_checks_agree() -> None:
 
 
 def test_solutions_pass_and_stubs_are_not_attempted() -> None:
-    solved, stubs = answers(solved=True), answers(solved=False)
+    solved, stubs = answers(STEM, CHECKS, solved=True), answers(STEM, CHECKS, solved=False)
     assert set(solved) == set(stubs) == set(CHECKS)
     for name, check in CHECKS.items():
         assert judge(name, check, solved[name]).status is Status.PASS, name
